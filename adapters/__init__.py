@@ -1,0 +1,1 @@
+"""Doors to the services. Each reads the descriptors and knows no domain."""

@@ -1,0 +1,1 @@
+"""What Busbar does, apart from how it is reached. Nothing here knows a transport."""

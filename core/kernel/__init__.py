@@ -1,0 +1,1 @@
+"""The one pipeline that every call runs through, whatever door it came in by."""

@@ -1,0 +1,235 @@
+"""The one way in: every call of every door runs through here.
+
+Order: authenticate, rate limit, authorise, validate, idempotency, handler, error mapping. A door that reads its body late, as
+REST does, calls `admit` first and `invoke` afterwards; a call that is already admitted to its rpc is not admitted twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+import structlog
+from protobuf import Message
+
+from core.kernel.call import Call, Principal
+from core.kernel.errors import DomainError, Internal, PermissionDenied, Unauthenticated, Unavailable
+from core.kernel.limits import Limiter
+from core.kernel.rpc import Rpc
+from core.kernel.validation import validate
+from gen.busbar.api.v1.error_reason_pb import ErrorReason
+from gen.busbar.api.v1.options_pb import Access, Limit
+
+log = structlog.get_logger("busbar.call")
+
+
+class Authenticator(Protocol):
+    """Tells who holds a credential."""
+
+    def known(self, credential: str) -> Principal | None:
+        """Return the caller from memory, without waiting; None when storage must be asked."""
+        ...
+
+    async def authenticate(self, credential: str) -> Principal | None:
+        """Return the caller, or None for a credential that is unknown, expired or revoked."""
+        ...
+
+
+class IdempotencyStore(Protocol):
+    """Keeps the answers of requests that may be sent again."""
+
+    async def begin(self, owner: str, rpc: str, key: str, fingerprint: bytes) -> tuple[bytes, int | None] | None:
+        """Claim a key; return the kept answer and its status when the same request was done before.
+
+        Raises:
+            Aborted: The key was used with another request, or its first request has not ended.
+        """
+        ...
+
+    async def finish(self, owner: str, rpc: str, key: str, answer: bytes, status: int | None) -> None:
+        """Keep the answer of a request."""
+        ...
+
+    async def abandon(self, owner: str, rpc: str, key: str) -> None:
+        """Free the key of a request that was refused."""
+        ...
+
+
+class Observer(Protocol):
+    """Watches calls, for metrics and traces."""
+
+    def ended(self, rpc: Rpc, call: Call, code: str, seconds: float) -> None:
+        """Note the end of a call."""
+        ...
+
+
+class Platform:
+    """All rpcs of a server and the pipeline before them."""
+
+    def __init__(
+        self,
+        rpcs: list[Rpc],
+        authenticator: Authenticator,
+        *,
+        limiter: Limiter | None = None,
+        idempotency: IdempotencyStore | None = None,
+        observers: tuple[Observer, ...] = (),
+    ) -> None:
+        self.rpcs = rpcs
+        self.limiter = limiter or Limiter()
+        self._authenticator = authenticator
+        self._idempotency = idempotency
+        self._observers = observers
+        self.draining = False
+        self.active = 0
+
+    async def admit(self, rpc: Rpc, call: Call) -> None:
+        """Let a call in to an rpc, or refuse it: credential, rate, scope and role. Reads nothing of the request."""
+        if self.draining:
+            raise Unavailable("the server is going down", reason=ErrorReason.SHUTTING_DOWN, retry_after=1)
+        access = rpc.access
+        principal = await self._principal(rpc, call)
+        limits = rpc.limits or ((call.default_limit,) if call.default_limit else ())
+        for limit in limits:
+            if limit.per != Limit.Per.FIELD:
+                self._limit(rpc, limit, call, principal)
+        call.principal = principal
+        if access.level != Access.Level.PUBLIC and principal is not None:
+            if access.scope and not principal.may(access.scope):
+                raise PermissionDenied(
+                    f"insufficient scope: {access.scope} required", reason=ErrorReason.SCOPE_MISSING, scope=access.scope
+                )
+            if access.level == Access.Level.ADMIN and principal.role != "admin":
+                raise PermissionDenied("administrator role required", role="admin")
+        call.admitted = rpc
+
+    async def _principal(self, rpc: Rpc, call: Call) -> Principal | None:
+        public = rpc.access.level == Access.Level.PUBLIC
+        credential = call.credential
+        if not credential:
+            if public:
+                return None
+            raise Unauthenticated("authentication required", reason=ErrorReason.CREDENTIAL_MISSING)
+        principal = self._authenticator.known(credential) or await self._authenticator.authenticate(credential)
+        if principal is not None:
+            kinds = rpc.access.kinds
+            if (kinds and principal.kind not in kinds) or (call.accepts is not None and principal.kind not in call.accepts):
+                principal = None
+        if principal is None and not public:
+            raise Unauthenticated("invalid or expired credential")
+        return principal
+
+    def _limit(self, rpc: Rpc, limit: Limit, call: Call, principal: Principal | None) -> None:
+        if limit.per == Limit.Per.ADDRESS or principal is None:
+            who = call.address
+        else:
+            who = principal.credential_id
+        # A limit that an rpc states is its own; one that the door brings is shared by all rpcs that state none.
+        what = rpc.name if rpc.limits else call.door
+        self.limiter.check((what, limit.per, who), limit.requests, limit.window_seconds)
+
+    async def invoke(self, rpc: Rpc, request: Any, call: Call) -> Any:  # noqa: ANN401 - the message class differs by rpc
+        """Run one call and return its answer, or the stream of its answers.
+
+        `request` is a message, or an async iterator of messages where the client streams. Every refusal is a DomainError.
+        """
+        if rpc.server_streams:
+            return self._streamed(rpc, request, call)
+        started = time.perf_counter()
+        code = "OK"
+        self.active += 1
+        try:
+            if call.admitted is not rpc:
+                await self.admit(rpc, call)
+            if rpc.client_streams:
+                return await rpc.handler(_validated(request), call)
+            self._check(rpc, request, call)
+            if call.idempotency_key and rpc.mutates and call.principal is not None and self._idempotency is not None:
+                return await self._once(rpc, request, call, self._idempotency)
+            return await rpc.handler(request, call)
+        except DomainError as error:
+            code = error.code
+            raise
+        except Exception as error:
+            code = "INTERNAL"
+            raise _defect(rpc, call) from error
+        finally:
+            self.active -= 1
+            for observer in self._observers:
+                observer.ended(rpc, call, code, time.perf_counter() - started)
+
+    async def _streamed(self, rpc: Rpc, request: Any, call: Call) -> AsyncIterator[Message[Any]]:  # noqa: ANN401
+        started = time.perf_counter()
+        code = "OK"
+        self.active += 1
+        try:
+            if call.admitted is not rpc:
+                await self.admit(rpc, call)
+            # Where both sides stream, a bad message needs an answer rather than the end of the stream: the service checks each.
+            if not rpc.client_streams:
+                self._check(rpc, request, call)
+            async for message in rpc.handler(request, call):
+                yield message
+        except DomainError as error:
+            code = error.code
+            raise
+        except Exception as error:
+            code = "INTERNAL"
+            raise _defect(rpc, call) from error
+        finally:
+            self.active -= 1
+            for callback in call.on_end:
+                callback()
+            for observer in self._observers:
+                observer.ended(rpc, call, code, time.perf_counter() - started)
+
+    def _check(self, rpc: Rpc, request: Message[Any], call: Call) -> None:
+        # A raw body is checked by its service in one pass of its own; the message is empty then.
+        if call.raw is None:
+            validate(request)
+        for limit in rpc.limits:
+            if limit.per == Limit.Per.FIELD:
+                key = (rpc.name, getattr(request, limit.field), call.caller.org_id)
+                self.limiter.check(key, limit.requests, limit.window_seconds)
+
+    async def _once(self, rpc: Rpc, request: Message[Any], call: Call, store: IdempotencyStore) -> Message[Any]:
+        """Run a request at most once for its idempotency key."""
+        owner = call.caller.user_id or call.caller.credential_id
+        key = call.idempotency_key or ""
+        fingerprint = hashlib.sha256(request.to_binary() + (call.raw or b"")).digest()
+        kept = await store.begin(owner, rpc.name, key, fingerprint)
+        if kept is not None:
+            call.status = kept[1]
+            return rpc.response.from_binary(kept[0])
+        try:
+            answer = await rpc.handler(request, call)
+        except DomainError:
+            await store.abandon(owner, rpc.name, key)
+            raise
+        await store.finish(owner, rpc.name, key, _without_secrets(rpc, answer), call.status)
+        return answer
+
+
+async def _validated(messages: AsyncIterator[Message[Any]]) -> AsyncIterator[Message[Any]]:
+    async for message in messages:
+        validate(message)
+        yield message
+
+
+def _without_secrets(rpc: Rpc, answer: Message[Any]) -> bytes:
+    """Return an answer fit to be kept: what is shown once is not in it."""
+    if not rpc.secrets:
+        return answer.to_binary()
+    copy = rpc.response.from_binary(answer.to_binary())
+    for name in rpc.secrets:
+        copy.clear_field(name)
+    return copy.to_binary()
+
+
+def _defect(rpc: Rpc, call: Call) -> Internal:
+    log.exception("unexpected failure", rpc=rpc.name, request_id=call.request_id, door=call.door)
+    return Internal("internal error", request_id=call.request_id)
+
+
