@@ -107,8 +107,7 @@ def installed_descriptors() -> bytes:
         for file in FileDescriptorSet.from_binary(googleapis.read_bytes()).file:
             files.setdefault(file.name, file.to_binary())
     merged = FileDescriptorSet()
-    for name in files:
-        merged.file.append(type(validate_pb.desc().proto).from_binary(files[name]))
+    merged.file.extend(type(validate_pb.desc().proto).from_binary(file) for file in files.values())
     return merged.to_binary()
 
 
