@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -62,7 +63,7 @@ class Cookie:
 class Call:
     """One call.
 
-    A door fills the upper half from its transport. A service may write the lower half; a door that has no such thing ignores it.
+    A door fills the upper half from its transport. A service may write the lower half; a door without such a thing ignores it.
 
     Attributes:
         credential: The secret as it came, without any scheme word.
@@ -114,3 +115,7 @@ class Call:
         if self.principal is None:
             raise Unauthenticated("authentication required", reason=ErrorReason.CREDENTIAL_MISSING)
         return self.principal
+
+
+current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
+"""The call that the running task serves, for log lines that are written far from it."""

@@ -89,9 +89,9 @@ class InvalidArgument(DomainError):
     default_reason = ErrorReason.INVALID_FIELD
 
     @classmethod
-    def field(cls, name: str, description: str, **details: object) -> InvalidArgument:
+    def field(cls, name: str, description: str) -> InvalidArgument:
         """Refuse one top-level field of the request."""
-        return cls(f"{name}: {description}", violations=(FieldViolation((name,), description),), field=name, **details)
+        return cls(f"{name}: {description}", violations=(FieldViolation((name,), description),), field=name)
 
 
 class Unauthenticated(DomainError):

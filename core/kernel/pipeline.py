@@ -6,15 +6,17 @@ REST does, calls `admit` first and `invoke` afterwards; a call that is already a
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any, Protocol
 
 import structlog
 from protobuf import Message
 
-from core.kernel.call import Call, Principal
+from core.kernel.call import Call, Principal, current_call
 from core.kernel.errors import DomainError, Internal, PermissionDenied, Unauthenticated, Unavailable
 from core.kernel.limits import Limiter
 from core.kernel.rpc import Rpc
@@ -84,11 +86,38 @@ class Platform:
         self._observers = observers
         self.draining = False
         self.active = 0
+        self._idle = asyncio.Event()
+
+    async def drain(self) -> None:
+        """Refuse new calls and wait until those under way have ended."""
+        self.draining = True
+        if self.active:
+            await self._idle.wait()
+
+    def _leave(self, rpc: Rpc, call: Call, code: str, started: float) -> None:
+        self.active -= 1
+        if self.draining and not self.active:
+            self._idle.set()
+        self._ended(rpc, call, code, started)
 
     async def admit(self, rpc: Rpc, call: Call) -> None:
+        """Let a call in to an rpc before its request is read. A refusal is seen by the observers as the end of the call."""
+        started = time.perf_counter()
+        try:
+            await self._admit(rpc, call)
+        except DomainError as error:
+            self._ended(rpc, call, error.code, started)
+            raise
+
+    def _ended(self, rpc: Rpc, call: Call, code: str, started: float) -> None:
+        seconds = time.perf_counter() - started
+        for observer in self._observers:
+            observer.ended(rpc, call, code, seconds)
+
+    async def _admit(self, rpc: Rpc, call: Call) -> None:
         """Let a call in to an rpc, or refuse it: credential, rate, scope and role. Reads nothing of the request."""
-        if self.draining:
-            raise Unavailable("the server is going down", reason=ErrorReason.SHUTTING_DOWN, retry_after=1)
+        current_call.set(call)
+        self._refuse_when_draining()
         access = rpc.access
         principal = await self._principal(rpc, call)
         limits = rpc.limits or ((call.default_limit,) if call.default_limit else ())
@@ -105,27 +134,41 @@ class Platform:
                 raise PermissionDenied("administrator role required", role="admin")
         call.admitted = rpc
 
+    async def identify(self, call: Call) -> Principal:
+        """Return who calls, for a door that must know before it knows which rpc is meant.
+
+        Raises:
+            Unauthenticated: There is no credential, it does not count, or the door does not take its kind.
+            Unavailable: The server is going down.
+        """
+        self._refuse_when_draining()
+        principal = await self._holder(call)
+        if principal is None:
+            raise _unauthenticated(call)
+        return principal
+
+    def _refuse_when_draining(self) -> None:
+        if self.draining:
+            raise Unavailable("the server is going down", reason=ErrorReason.SHUTTING_DOWN, retry_after=1)
+
     async def _principal(self, rpc: Rpc, call: Call) -> Principal | None:
-        public = rpc.access.level == Access.Level.PUBLIC
-        credential = call.credential
-        if not credential:
-            if public:
-                return None
-            raise Unauthenticated("authentication required", reason=ErrorReason.CREDENTIAL_MISSING)
-        principal = self._authenticator.known(credential) or await self._authenticator.authenticate(credential)
-        if principal is not None:
-            kinds = rpc.access.kinds
-            if (kinds and principal.kind not in kinds) or (call.accepts is not None and principal.kind not in call.accepts):
-                principal = None
-        if principal is None and not public:
-            raise Unauthenticated("invalid or expired credential")
+        principal = await self._holder(call)
+        if principal is not None and rpc.access.kinds and principal.kind not in rpc.access.kinds:
+            principal = None
+        if principal is None and rpc.access.level != Access.Level.PUBLIC:
+            raise _unauthenticated(call)
+        return principal
+
+    async def _holder(self, call: Call) -> Principal | None:
+        if not call.credential:
+            return None
+        principal = self._authenticator.known(call.credential) or await self._authenticator.authenticate(call.credential)
+        if principal is None or (call.accepts is not None and principal.kind not in call.accepts):
+            return None
         return principal
 
     def _limit(self, rpc: Rpc, limit: Limit, call: Call, principal: Principal | None) -> None:
-        if limit.per == Limit.Per.ADDRESS or principal is None:
-            who = call.address
-        else:
-            who = principal.credential_id
+        who = call.address if limit.per == Limit.Per.ADDRESS or principal is None else principal.credential_id
         # A limit that an rpc states is its own; one that the door brings is shared by all rpcs that state none.
         what = rpc.name if rpc.limits else call.door
         self.limiter.check((what, limit.per, who), limit.requests, limit.window_seconds)
@@ -142,7 +185,7 @@ class Platform:
         self.active += 1
         try:
             if call.admitted is not rpc:
-                await self.admit(rpc, call)
+                await self._admit(rpc, call)
             if rpc.client_streams:
                 return await rpc.handler(_validated(request), call)
             self._check(rpc, request, call)
@@ -154,11 +197,9 @@ class Platform:
             raise
         except Exception as error:
             code = "INTERNAL"
-            raise _defect(rpc, call) from error
+            raise _defect(rpc, call, error) from error
         finally:
-            self.active -= 1
-            for observer in self._observers:
-                observer.ended(rpc, call, code, time.perf_counter() - started)
+            self._leave(rpc, call, code, started)
 
     async def _streamed(self, rpc: Rpc, request: Any, call: Call) -> AsyncIterator[Message[Any]]:  # noqa: ANN401
         started = time.perf_counter()
@@ -166,24 +207,24 @@ class Platform:
         self.active += 1
         try:
             if call.admitted is not rpc:
-                await self.admit(rpc, call)
+                await self._admit(rpc, call)
             # Where both sides stream, a bad message needs an answer rather than the end of the stream: the service checks each.
             if not rpc.client_streams:
                 self._check(rpc, request, call)
-            async for message in rpc.handler(request, call):
-                yield message
+            # Closed here, so that the handler has cleaned up before anyone is told that the call has ended.
+            async with aclosing(rpc.handler(request, call)) as answers:
+                async for message in answers:
+                    yield message
         except DomainError as error:
             code = error.code
             raise
         except Exception as error:
             code = "INTERNAL"
-            raise _defect(rpc, call) from error
+            raise _defect(rpc, call, error) from error
         finally:
-            self.active -= 1
             for callback in call.on_end:
                 callback()
-            for observer in self._observers:
-                observer.ended(rpc, call, code, time.perf_counter() - started)
+            self._leave(rpc, call, code, started)
 
     def _check(self, rpc: Rpc, request: Message[Any], call: Call) -> None:
         # A raw body is checked by its service in one pass of its own; the message is empty then.
@@ -228,8 +269,12 @@ def _without_secrets(rpc: Rpc, answer: Message[Any]) -> bytes:
     return copy.to_binary()
 
 
-def _defect(rpc: Rpc, call: Call) -> Internal:
-    log.exception("unexpected failure", rpc=rpc.name, request_id=call.request_id, door=call.door)
+def _unauthenticated(call: Call) -> Unauthenticated:
+    if not call.credential:
+        return Unauthenticated("authentication required", reason=ErrorReason.CREDENTIAL_MISSING)
+    return Unauthenticated("invalid or expired credential")
+
+
+def _defect(rpc: Rpc, call: Call, error: Exception) -> Internal:
+    log.error("unexpected failure", rpc=rpc.name, request_id=call.request_id, door=call.door, exc_info=error)
     return Internal("internal error", request_id=call.request_id)
-
-

@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from protobuf import DescFieldValueList, DescFieldValueMessage, DescMessage, DescMethod, DescService, Message
 
@@ -124,7 +124,9 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
-def _check_type(name: str, handler: Callable[..., Any], part: str, expected: DescMessage, *, streams: bool) -> type[Message[Any]]:
+def _check_type(
+    name: str, handler: Callable[..., Any], part: str, expected: DescMessage, *, streams: bool
+) -> type[Message[Any]]:
     """Return the message class that a handler's annotation names, after checking it against the proto."""
     hints = get_type_hints(handler)
     if part == "request":
@@ -142,7 +144,7 @@ def _check_type(name: str, handler: Callable[..., Any], part: str, expected: Des
         raise BindingError(f"the handler of {name} has no message as {part}")
     if annotation.desc().type_name != expected.type_name:
         raise BindingError(f"the handler of {name} has {annotation.__name__} as {part}, the proto says {expected.type_name}")
-    return annotation
+    return cast("type[Message[Any]]", annotation)
 
 
 def _http_rules(rule: HttpRule | None) -> tuple[HttpRule, ...]:

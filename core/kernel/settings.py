@@ -5,74 +5,129 @@ Nested settings are spelled with two underscores in the environment: `BUSBAR_LIM
 
 from __future__ import annotations
 
+import os
+import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 CONFIG_FILE = "busbar.toml"
-"""Name of the settings file, looked for in the data directory and in the working directory."""
+"""Name of the settings file, looked for in the working directory and in the data directory, whose file has the last word."""
+
+PREFIX = "BUSBAR_"
+"""How the names of environment variables begin."""
+
+MOST_PORT = 65_535
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Return host and port of `HOST:PORT`; an IPv6 host is in brackets, an empty host is every address.
+
+    Raises:
+        ValueError: The text has another form.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > MOST_PORT or (":" in host and host[:1] != "["):
+        raise ValueError("must be HOST:PORT, such as 127.0.0.1:8787 or [::1]:8787")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _checked(text: str) -> str:
+    split_address(text)
+    return text
+
+
+Address = Annotated[str, AfterValidator(_checked)]
+Surface = Literal["maker", "lab", "telemetry", "plans"]
 
 
 class Quotas(BaseModel):
     """How much an account may hold."""
 
-    boards: int = Field(50, description="Boards of one user.")
-    agent_keys: int = Field(25, description="Live agent keys of one user.")
-    points_per_request: int = Field(10_000, description="Points of one ingest request.")
-    ingest_body_bytes: int = Field(5_242_880, description="Bytes of an ingest body, as received and after inflation.")
+    boards: int = Field(default=50, description="Boards of one user.")
+    agent_keys: int = Field(default=25, description="Live agent keys of one user.")
+    points_per_request: int = Field(default=10_000, description="Points of one ingest request.")
+    ingest_body_bytes: int = Field(default=5_242_880, description="Bytes of an ingest body, as received and after inflation.")
 
 
 class Storage(BaseModel):
     """How storage behaves."""
 
-    group_commit_ms: float = Field(0.0, description="Milliseconds to wait for further writes before a commit.")
-    busy_timeout_s: float = Field(5.0, description="Seconds to wait for a locked SQLite database before answering 503.")
-    retention_days: int = Field(0, description="Days after which points are deleted; 0 keeps them for ever.")
-    pool_size: int = Field(5, description="Connections of the control plane.")
+    group_commit_ms: float = Field(default=0.0, description="Milliseconds to wait for further writes before a commit.")
+    busy_timeout_s: float = Field(default=5.0, description="Seconds to wait for a locked SQLite database before answering 503.")
+    retention_days: int = Field(default=0, description="Days after which points are deleted; 0 keeps them for ever.")
+    pool_size: int = Field(default=5, description="Connections of the control plane.")
 
 
 class Live(BaseModel):
     """How live streams behave."""
 
-    replay_events: int = Field(4096, description="Events that a topic remembers for those who resume.")
-    queue_events: int = Field(256, description="Events that may wait for one subscriber before it has lagged.")
-    ping_seconds: float = Field(30.0, description="Seconds between pings on WebSockets.")
-    offline_after_seconds: float = Field(60.0, description="Seconds of silence after which a board that only posts is offline.")
+    replay_events: int = Field(default=4096, description="Events that a topic remembers for those who resume.")
+    queue_events: int = Field(default=256, description="Events that may wait for one subscriber before it has lagged.")
+    ping_seconds: float = Field(default=30.0, description="Seconds between pings on WebSockets.")
+    offline_after_seconds: float = Field(
+        default=60.0, description="Seconds of silence after which a board that only posts is offline."
+    )
+
+
+class Outgoing(BaseModel):
+    """Which addresses that users gave the server may call, for webhooks and downloads. Public ones always."""
+
+    local: bool = Field(default=True, description="Private and loopback addresses too, where receivers in a lab stand.")
+    allow_networks: list[str] = Field(default_factory=list[str], description="Further networks, such as 198.18.0.0/15.")
 
 
 class Settings(BaseSettings):
     """Everything that can be set."""
 
-    model_config = SettingsConfigDict(env_prefix="BUSBAR_", env_nested_delimiter="__", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", extra="ignore")
 
-    data: Path = Field(Path("data"), description="Directory of the database and of everything else that is kept.")
-    database: str = Field("", description="Database URL; a SQLite file in the data directory when empty.")
-    http: str = Field("127.0.0.1:8787", description="Address of the HTTP doors; port 0 picks a free one.")
-    grpc: str = Field("127.0.0.1:50051", description="Address of the gRPC door; port 0 picks a free one.")
-    listen: dict[str, str] = Field(default_factory=dict[str, str], description="Further HTTP listeners, by surface.")
-    public_url: str = Field("", description="Address under which browsers and devices reach the server; guessed when empty.")
-    tls_certificate: Path | None = Field(None, description="Certificate chain, PEM; serves TLS on every door.")
-    tls_key: Path | None = Field(None, description="Private key of the certificate, PEM.")
+    data: Path = Field(default=Path("data"), description="Directory of the database and of everything else that is kept.")
+    database: str = Field(default="", description="Database URL; a SQLite file in the data directory when empty.")
+    http: Address = Field(default="127.0.0.1:8787", description="Address of the HTTP doors; port 0 picks a free one.")
+    grpc: Address = Field(default="127.0.0.1:50051", description="Address of the gRPC door; port 0 picks a free one.")
+    listen: dict[Surface, Address] = Field(
+        default_factory=dict[Surface, Address], description="Further HTTP listeners, by surface."
+    )
+    public_url: str = Field(
+        default="", description="Address under which browsers and devices reach the server; guessed when empty."
+    )
+    tls_certificate: Path | None = Field(default=None, description="Certificate chain, PEM; serves TLS on every door.")
+    tls_key: Path | None = Field(default=None, description="Private key of the certificate, PEM.")
     cors_origins: list[str] = Field(default_factory=list[str], description="Origins whose pages may use cookies here.")
-    trusted_proxies: list[str] = Field(["127.0.0.1", "::1"], description="Peers whose X-Forwarded headers are believed.")
-    rate_limits: Literal["on", "off"] = Field("on", description="Rate limits of all doors.")
-    log_level: str = Field("info", description="Least level to log.")
-    log_format: Literal["auto", "json", "text"] = Field("auto", description="Form of the log; text on a terminal, else JSON.")
-    access_log: bool = Field(False, description="One log line for each call.")
-    traces: bool = Field(False, description="OpenTelemetry spans around calls; needs an SDK set up by the environment.")
-    admin_email: str = Field("", description="Mail address of the first administrator.")
-    admin_username: str = Field("", description="Username of the first administrator.")
-    admin_password: SecretStr = Field(SecretStr(""), description="Password of the first administrator; random when empty.")
+    trusted_proxies: list[str] = Field(
+        default=["127.0.0.1", "::1"], description="Peers whose X-Forwarded headers are believed."
+    )
+    rate_limits: Literal["on", "off"] = Field(default="on", description="Rate limits of all doors.")
+    grace_seconds: float = Field(default=10.0, ge=0, description="Seconds that running calls get to end when the server stops.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level to log.")
+    log_format: Literal["auto", "json", "text"] = Field(
+        default="auto", description="Form of the log; text on a terminal, else JSON."
+    )
+    access_log: bool = Field(default=False, description="One log line for each call.")
+    traces: bool = Field(default=False, description="OpenTelemetry spans around calls; needs an SDK set up by the environment.")
+    admin_email: str = Field(default="", description="Mail address of the first administrator.")
+    admin_username: str = Field(default="", description="Username of the first administrator.")
+    admin_password: SecretStr = Field(
+        default=SecretStr(""), description="Password of the first administrator; random when empty."
+    )
     quotas: Quotas = Field(default_factory=Quotas, description="How much an account may hold.")
     storage: Storage = Field(default_factory=Storage, description="How storage behaves.")
     live: Live = Field(default_factory=Live, description="How live streams behave.")
+    outgoing: Outgoing = Field(default_factory=Outgoing, description="Which addresses that users gave may be called.")
 
     @property
     def database_url(self) -> str:
         """The database in use, as an async SQLAlchemy URL."""
         return self.database or f"sqlite+aiosqlite:///{self.data.resolve() / 'busbar.db'}"
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Settings:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key go together")
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -83,6 +138,21 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put the flags before the environment, and the environment before the file."""
+        """Put the flags before the environment, and the environment before the files."""
         del dotenv_settings, file_secret_settings
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, Path(CONFIG_FILE))
+        here = TomlConfigSettingsSource(settings_cls, Path(CONFIG_FILE))
+        flags = getattr(init_settings, "init_kwargs", {})
+        data = flags.get("data") or os.environ.get(f"{PREFIX}DATA") or here().get("data") or "data"
+        kept = TomlConfigSettingsSource(settings_cls, Path(data) / CONFIG_FILE)
+        return init_settings, env_settings, kept, here
+
+
+def unknown_names(settings: Settings) -> list[str]:
+    """Return the names in the environment and in the settings files that set nothing, such as misspelt ones."""
+    known = type(settings).model_fields
+    environment = (name for name in os.environ if name.upper().startswith(PREFIX))
+    unknown = [name for name in environment if name[len(PREFIX) :].lower().partition("__")[0] not in known]
+    for file in (Path(CONFIG_FILE), settings.data / CONFIG_FILE):
+        if file.is_file():
+            unknown += [f"{name} ({file})" for name in tomllib.loads(file.read_text()) if name not in known]
+    return sorted(set(unknown))

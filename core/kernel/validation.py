@@ -46,7 +46,7 @@ def _violation(violation: protovalidate.Violation) -> FieldViolation:
             path.append(element.field_name)
             if element.subscript is not None:
                 key = element.subscript.value
-                path.append(key if isinstance(key, int | str) else str(key))
+                path.append(key)
     rule = violation.proto.rule_id
     description = violation.proto.message
     if rule == "required":
