@@ -1,0 +1,1 @@
+"""Durable side effects: written with their cause, carried out afterwards, lost by no restart."""

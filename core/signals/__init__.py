@@ -1,0 +1,1 @@
+"""Devices, channels, points, recordings and latest values: one time series for all that is measured or switched."""

@@ -1,0 +1,1 @@
+"""Where everything durable is kept: SQLite by default, PostgreSQL beyond one machine."""

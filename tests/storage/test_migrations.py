@@ -1,0 +1,73 @@
+"""The history of the schema: complete, the same for both databases, and safe to run from several processes."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection
+from sqlmodel import SQLModel
+
+from core.kernel.settings import Storage
+from core.storage.database import Database
+from tools.migration import load_tables
+
+START = """
+import asyncio, sys
+from core.kernel.settings import Storage
+from core.storage.database import Database
+
+async def main() -> None:
+    database = Database(sys.argv[1], Storage())
+    await database.start()
+    await database.migrate()
+    await database.stop()
+
+asyncio.run(main())
+"""
+
+
+def differences(connection: Connection) -> list[Any]:
+    """Return where the tables of the code and the schema differ; partitions are made as points come."""
+
+    def ours(_object: object, name: str | None, kind: str, _reflected: object, _other: object) -> bool:
+        return not (kind == "table" and name is not None and name.startswith("point_"))
+
+    context = MigrationContext.configure(connection, opts={"include_object": ours, "compare_type": True})
+    return compare_metadata(context, SQLModel.metadata)
+
+
+async def test_the_migrated_schema_is_what_the_tables_say(empty_url: str) -> None:
+    load_tables()
+    database = Database(empty_url, Storage())
+    await database.start()
+    assert await database.current_revision() is None
+    await database.migrate()
+    assert await database.current_revision() == database.head_revision()
+    async with database.engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+    await database.stop()
+
+
+async def test_migrating_again_changes_nothing(database: Database) -> None:
+    await database.migrate()
+    assert await database.current_revision() == database.head_revision()
+
+
+@pytest.mark.timeout(60)
+async def test_processes_that_start_at_once_migrate_once(empty_url: str) -> None:
+    root = Path(__file__).parent.parent.parent
+
+    async def start() -> int | None:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", START, empty_url, cwd=root, stderr=subprocess.DEVNULL
+        )
+        return await asyncio.wait_for(process.wait(), 40)
+
+    assert await asyncio.gather(*[start() for _ in range(2)]) == [0, 0]
