@@ -1,0 +1,354 @@
+"""Signals: the one way in and out for everything that is measured or switched.
+
+    signals = Signals(database, publish, clock)         # publish(events) is called after each commit, in commit order
+    await signals.start(); await signals.stop()
+
+Devices and channels (from memory, but for those that change something)
+    await ensure_device(org_id, slug, name=None, kind="source") -> Device
+    find_device(org_id, slug) / get_device(id) -> Device | None;  devices(org_id) -> list[Device]
+    await update_device(id, name=, recording=);  await touch(id);  await delete_device(id)
+    channels(device_id) -> list[Channel];  find_channel(device_id, name);  await update_channel(id, label=, unit=)
+    device_connected(id); device_disconnected(id); online(id) -> bool
+
+Writing
+    await write(org_id, columns, by="device", client_id=None) -> Written      batches of points
+    await write_latest(device, [("V1", 21.5)], by=, label=, client_id=) -> list[Latest]     pins, all or none
+
+Reading
+    latest(device_id, "V1") -> Latest | None;  latest_all(device_id) -> dict[name, Latest]      from memory
+    await points(org_id, slugs=, channels=, start_us=, end_us=, limit=) -> list[StoredPoint]    oldest first
+    await uniform(channel_id, start_us, end_us, points) -> list[Sample]
+    await envelope(channel_id, start_us, end_us, buckets) -> list[Span]
+
+Ranges hold their start and not their end. `recordings` keeps sessions and runs. Storage failures are Unavailable everywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+
+import structlog
+
+from core.kernel.clock import MICROSECONDS, Clock
+from core.kernel.errors import DomainError, NotFound
+from core.signals import removal, series
+from core.signals.ingest import IngestJob
+from core.signals.model import (
+    Channel,
+    Column,
+    Device,
+    Event,
+    Latest,
+    PointsWritten,
+    Publish,
+    Sample,
+    Span,
+    StoredPoint,
+    Value,
+    Written,
+)
+from core.signals.pins import PinJob
+from core.signals.recordings import Recordings
+from core.signals.resolve import StaleError, upsert_device
+from core.signals.store import Store
+from core.storage.database import Database
+from core.storage.tx import Tx
+
+log = structlog.get_logger("busbar.signals")
+
+_SWEEP_SECONDS = 3600.0
+_STALE_TRIES = 3
+
+
+class Signals:
+    """Devices, channels, points and latest values of all organisations."""
+
+    def __init__(self, database: Database, publish: Publish, clock: Clock) -> None:
+        self._database = database
+        self._publish = publish
+        self._clock = clock
+        self._store = Store()
+        self._directory = self._store.directory
+        self._connections: Counter[int] = Counter()
+        self._task: asyncio.Task[None] | None = None
+        self.recordings = Recordings(database, clock)
+
+    async def start(self) -> None:
+        """Load devices, channels and latest values, and finish deletions that a stop interrupted."""
+        await self._database.query(self._directory.load)
+        self._task = asyncio.create_task(self._keep_house(), name="signals-housekeeping")
+
+    async def stop(self) -> None:
+        """End the housekeeping."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    # Devices and channels
+
+    async def ensure_device(self, org_id: str, slug: str, *, name: str | None = None, kind: str = "source") -> Device:
+        """Return the device with a slug, making it if there is none. An existing one stays as it is."""
+        found = self._directory.find(org_id, slug)
+        if found is not None:
+            return found
+        now = self._clock.now_us()
+
+        async def job(tx: Tx) -> Device:
+            return await upsert_device(tx, org_id, slug, kind=kind, name=name or slug, now_us=now)
+
+        def committed(device: Device) -> None:
+            self._directory.put_device(device)
+
+        device = await self._database.submit(job, committed=committed)
+        return self._directory.get(device.id) or device
+
+    def find_device(self, org_id: str, slug: str) -> Device | None:
+        """Return the device with a slug."""
+        return self._directory.find(org_id, slug)
+
+    def get_device(self, device_id: int) -> Device | None:
+        """Return a device."""
+        return self._directory.get(device_id)
+
+    def devices(self, org_id: str) -> list[Device]:
+        """Return the devices of an organisation by slug."""
+        return self._directory.of_org(org_id)
+
+    async def update_device(self, device_id: int, *, name: str | None = None, recording: bool | None = None) -> Device:
+        """Change what is given.
+
+        Raises:
+            NotFound: There is no such device.
+        """
+        device = self._require(device_id)
+
+        async def job(tx: Tx) -> int:
+            sql = "UPDATE device SET name = coalesce($2, name), recording = coalesce($3, recording) WHERE id = $1"
+            return await tx.execute(sql, device_id, name, recording)
+
+        def committed(_touched: int) -> None:
+            device.name = device.name if name is None else name
+            device.recording = device.recording if recording is None else recording
+
+        await self._database.submit(job, committed=committed)
+        return device
+
+    async def touch(self, device_id: int) -> None:
+        """Note that a device was just heard of.
+
+        Raises:
+            NotFound: There is no such device.
+        """
+        device, now = self._require(device_id), self._clock.now_us()
+
+        async def job(tx: Tx) -> int:
+            return await tx.execute("UPDATE device SET last_seen_us = $2 WHERE id = $1", device_id, now)
+
+        await self._database.submit(job)
+        device.last_seen_us = now
+
+    async def delete_device(self, device_id: int) -> None:
+        """Delete a device with all that it has. Its slug is free at once; its points go in bounded steps.
+
+        A stop in between is made good at the next start.
+
+        Raises:
+            NotFound: There is no such device.
+        """
+        self._require(device_id)
+        now = self._clock.now_us()
+
+        async def job(tx: Tx) -> None:
+            await removal.hide_device(tx, device_id, now)
+
+        def committed(_none: None) -> None:
+            self._directory.forget(device_id)
+            self._connections.pop(device_id, None)
+
+        await self._database.submit(job, committed=committed)
+        await removal.erase_device(self._database, device_id)
+
+    def channels(self, device_id: int) -> list[Channel]:
+        """Return the channels of a device by name."""
+        return self._directory.channels(device_id)
+
+    def find_channel(self, device_id: int, name: str) -> Channel | None:
+        """Return a channel of a device."""
+        return self._directory.channel(device_id, name)
+
+    async def update_channel(self, channel_id: int, *, label: str | None = None, unit: str | None = None) -> Channel:
+        """Change what is given.
+
+        Raises:
+            NotFound: There is no such channel.
+        """
+        channel = self._directory.channel_by_id(channel_id)
+        if channel is None:
+            raise NotFound("channel not found")
+
+        async def job(tx: Tx) -> int:
+            sql = "UPDATE channel SET label = coalesce($2, label), unit = coalesce($3, unit) WHERE id = $1"
+            return await tx.execute(sql, channel_id, label, unit)
+
+        def committed(_touched: int) -> None:
+            channel.label = channel.label if label is None else label
+            channel.unit = channel.unit if unit is None else unit
+
+        await self._database.submit(job, committed=committed)
+        return channel
+
+    def device_connected(self, device_id: int) -> None:
+        """Count a live connection of a device."""
+        self._connections[device_id] += 1
+
+    def device_disconnected(self, device_id: int) -> None:
+        """Count a live connection less."""
+        if self._connections[device_id] <= 1:
+            del self._connections[device_id]
+        else:
+            self._connections[device_id] -= 1
+
+    @property
+    def connected_devices(self) -> int:
+        """Number of devices with a live connection to this process."""
+        return len(self._connections)
+
+    @property
+    def newest_us(self) -> int | None:
+        """When the newest latest value was taken; None before the first."""
+        return self._directory.newest_us
+
+    def online(self, device_id: int) -> bool:
+        """Whether a device has a live connection to this process."""
+        return device_id in self._connections
+
+    # Writing
+
+    async def write(
+        self, org_id: str, columns: Sequence[Column], *, by: str = "device", client_id: str | None = None
+    ) -> Written:
+        """Store points, all or none, in one commit. The only way in for points that carry their own time.
+
+        Unknown devices, channels and recordings come into being. An exact repeat of channel, time and value is stored once;
+        further values of one instant are all kept. The newest point of a channel becomes its latest value. Points of a device
+        that does not record go to the live bus only.
+
+        Raises:
+            InvalidArgument: A number does not fit a double.
+            Unavailable: Storage failed; nothing was stored.
+        """
+        for tries_left in range(_STALE_TRIES, 0, -1):
+            job = IngestJob(self._store, org_id, columns, by=by, client_id=client_id, now_us=self._clock.now_us())
+            try:
+                committed = partial(self._ingested, job)
+                return await self._database.submit(job.run, committed=committed, rows=job.received)
+            except StaleError as error:
+                self._directory.forget(error.device_id)
+                if tries_left == 1:
+                    raise
+        raise AssertionError
+
+    def _ingested(self, job: IngestJob, _written: Written) -> None:
+        events: list[Event] = [PointsWritten(job.org_id, job.columns, job.by, job.client_id)]
+        events += job.remember()
+        self._publish(events)
+
+    async def write_latest(
+        self,
+        device: Device,
+        writes: Sequence[tuple[str, Value | None]],
+        *,
+        by: str,
+        label: str | None = None,
+        client_id: str | None = None,
+    ) -> list[Latest]:
+        """Set latest values of a device now, all or none, and store them as points; None clears.
+
+        Each write gets the device's next sequence number, in commit order and without a gap, and an event of its own even when
+        the value is the same. `label` is set on every channel written. Several writes to one channel all count.
+
+        Raises:
+            NotFound: The device was deleted.
+            Unavailable: Storage failed; nothing was changed.
+        """
+        now = self._clock.now_us()
+        job = PinJob(self._store, device, writes, by=by, label=label, client_id=client_id, now_us=now)
+        try:
+            return await self._database.submit(job.run, committed=lambda _latest: self._publish(job.remember()))
+        except StaleError as error:
+            self._directory.forget(error.device_id)
+            raise NotFound("device not found") from error
+
+    # Reading
+
+    def latest(self, device_id: int, channel: str) -> Latest | None:
+        """Return the latest value of a channel, from memory; None when it was never written."""
+        return self._directory.latest(device_id, channel)
+
+    def latest_all(self, device_id: int) -> dict[str, Latest]:
+        """Return the latest values of a device by the names of its channels, from memory."""
+        return self._directory.latest_all(device_id)
+
+    async def points(
+        self,
+        org_id: str,
+        *,
+        slugs: Sequence[str] | None = None,
+        channels: Sequence[str] | None = None,
+        start_us: int,
+        end_us: int,
+        limit: int,
+    ) -> list[StoredPoint]:
+        """Return at most `limit` points, oldest first. None as slugs or channels means all; unknown ones have no points."""
+        chosen = self._directory.select(org_id, slugs, channels)
+        return await self._database.query(lambda tx: series.read_points(tx, chosen, start_us, end_us, limit))
+
+    async def uniform(self, channel_id: int, start_us: int | None, end_us: int | None, points: int) -> list[Sample]:
+        """Return at most `points` stored points of a channel, spread evenly over a range; all of them when they are that few.
+
+        Of each step of time it is the first point. The work grows with `points`, not with the length of the series. None as
+        start or end means the first or the last point.
+        """
+        return await self._database.query(lambda tx: series.uniform(tx, channel_id, start_us, end_us, points))
+
+    async def envelope(self, channel_id: int, start_us: int | None, end_us: int | None, buckets: int) -> list[Span]:
+        """Return the smallest and largest number in each of at most `buckets` equal steps of a range, leaving out empty steps.
+
+        No point of the range is missed and none from outside counts, but for stretches of which retention has deleted a part.
+        Steps longer than 10 s begin at a multiple of the rollup width that serves them, so there may be half as many as asked.
+        """
+        return await self._database.query(lambda tx: series.envelope(tx, channel_id, start_us, end_us, buckets))
+
+    # Housekeeping
+
+    async def sweep(self, now_us: int) -> int:
+        """Delete points older than the setting `storage.retention_days`; return how many rows went, at most roughly.
+
+        Latest values stay. The newest point of a channel goes like any other.
+        """
+        days = self._database.settings.retention_days
+        if days <= 0:
+            return 0
+        cutoff = now_us - days * 86_400 * MICROSECONDS
+        deleted = await removal.delete_older(self._database, cutoff, self._store.points)
+        self._store.rollups.forget()
+        return deleted
+
+    async def _keep_house(self) -> None:
+        while True:
+            try:
+                await removal.finish_deletions(self._database)
+                await self.sweep(self._clock.now_us())
+            except DomainError as error:
+                log.warning("housekeeping failed", error=error.message)
+            await asyncio.sleep(_SWEEP_SECONDS)
+
+    def _require(self, device_id: int) -> Device:
+        device = self._directory.get(device_id)
+        if device is None:
+            raise NotFound("device not found")
+        return device

@@ -1,0 +1,18 @@
+"""What every write needs at hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from core.signals.directory import Directory
+from core.signals.points import Points
+from core.signals.rollups import Rollups
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The memory of what is known, and the tables of what was measured."""
+
+    directory: Directory = field(default_factory=Directory)
+    points: Points = field(default_factory=Points)
+    rollups: Rollups = field(default_factory=Rollups)
