@@ -1,0 +1,1 @@
+"""What the one who runs the server asks."""

@@ -277,7 +277,7 @@ class HomeBoardPin(Message[_HomeBoardPinFields]):
             string label = 3;
             ```
         state:
-            Canonical text; null when the pin has no value.
+            Canonical text; empty when the pin was cleared, null when it was never written.
 
             ```proto
             optional string state = 4;
@@ -295,7 +295,7 @@ class HomeBoardPin(Message[_HomeBoardPinFields]):
             optional double numeric = 6;
             ```
         is_on:
-            Whether the value means on; null when the pin has no value.
+            Whether the value means on; null when the pin was never written.
 
             ```proto
             optional bool is_on = 7 [json_name = "is_on"];
@@ -443,7 +443,7 @@ class HomePin(Message[_HomePinFields]):
             string label = 4;
             ```
         state:
-            Canonical text; null when the pin has no value.
+            Canonical text; empty when the pin was cleared, null when it was never written.
 
             ```proto
             optional string state = 5;
@@ -461,7 +461,7 @@ class HomePin(Message[_HomePinFields]):
             optional double numeric = 7;
             ```
         is_on:
-            Whether the value means on; null when the pin has no value.
+            Whether the value means on; null when the pin was never written.
 
             ```proto
             optional bool is_on = 8 [json_name = "is_on"];

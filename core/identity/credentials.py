@@ -1,0 +1,227 @@
+"""Credentials of every kind: one table, one `authenticate`, verified callers kept in memory.
+
+After its first call a credential costs a hash and a dictionary look-up; the database is not asked again. A revocation must act
+at once, and drops the caller from memory; the time of last use and the sliding end of sessions may be late, and are written in
+the background.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import structlog
+from sqlalchemy import update
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from core.identity.secrets import hash_secret, new_secret, shown_prefix
+from core.identity.tables import CredentialRow, MembershipRow
+from core.kernel.call import Principal
+from core.kernel.clock import MICROSECONDS, Clock
+from core.kernel.errors import Unavailable
+from core.kernel.ids import new_id
+from core.storage.database import Database
+from gen.busbar.api.v1.options_pb import CredentialKind
+
+SESSION_LIFE_US = 30 * 24 * 3600 * MICROSECONDS
+"""How long a session lives without use; it is extended when less than half of that is left."""
+
+FLUSH_SECONDS = 5.0
+"""How late the time of last use may be in storage."""
+
+MOST_CREDENTIAL_BYTES = 4096
+"""A longer secret is refused unread: none of ours is that long."""
+
+log = structlog.get_logger("busbar.identity")
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A new credential together with its secret, which is shown once."""
+
+    secret: str
+    row: CredentialRow
+
+
+class Credentials:
+    """Issues, recognises and revokes credentials."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._known: dict[str, Principal] = {}
+        self._hashes: dict[str, str] = {}
+        self._used: dict[str, int] = {}
+        self._extended: dict[str, int] = {}
+        self._watchers: dict[str, set[Callable[[], None]]] = defaultdict(set)
+        self._flusher: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to write times of last use in the background."""
+        self._flusher = asyncio.create_task(self._flush_often(), name="credential-flush")
+
+    async def stop(self) -> None:
+        """Write what is still unwritten."""
+        if self._flusher is not None:
+            self._flusher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._flusher
+        await self.flush()
+
+    def known(self, credential: str) -> Principal | None:
+        """Return the caller from memory; None when storage must be asked."""
+        digest = hash_secret(credential)
+        principal = self._known.get(digest)
+        if principal is None:
+            return None
+        now = self._clock.now_us()
+        self._used[principal.credential_id] = now
+        if principal.expires_at_us is None:
+            return principal
+        if principal.expires_at_us <= now:
+            self._forget(digest)
+            return None
+        if principal.kind == CredentialKind.SESSION and principal.expires_at_us - now < SESSION_LIFE_US // 2:
+            principal = replace(principal, expires_at_us=now + SESSION_LIFE_US)
+            self._known[digest] = principal
+            self._extended[principal.credential_id] = now + SESSION_LIFE_US
+        return principal
+
+    async def authenticate(self, credential: str) -> Principal | None:
+        """Return the caller, or None for a credential that is unknown, expired or revoked."""
+        if len(credential) > MOST_CREDENTIAL_BYTES:
+            return None
+        digest = hash_secret(credential)
+        async with self._database.read() as session:
+            # The digest of a random secret is no oracle: looking it up by an index tells nothing about near misses.
+            row = (await session.exec(select(CredentialRow).where(col(CredentialRow.hash) == digest))).one_or_none()
+            if row is None or row.revoked_us is not None:
+                return None
+            if row.expires_us is not None and row.expires_us <= self._clock.now_us():
+                return None
+            role = await self._role(session, row)
+        self._known[digest] = _principal(row, role)
+        self._hashes[row.id] = digest
+        return self.known(credential)
+
+    async def _role(self, session: AsyncSession, row: CredentialRow) -> str:
+        if row.user_id is None:
+            return "operator"
+        found = await session.exec(
+            select(MembershipRow.role).where(col(MembershipRow.user_id) == row.user_id, col(MembershipRow.org_id) == row.org_id)
+        )
+        return found.one_or_none() or "viewer"
+
+    async def issue(  # noqa: PLR0913 - a credential has that many sides
+        self,
+        session: AsyncSession,
+        kind: CredentialKind,
+        org_id: str,
+        *,
+        user_id: str | None = None,
+        scopes: Iterable[str] = ("*",),
+        name: str = "",
+        bound_to: str | None = None,
+        board_ids: Iterable[str] | None = None,
+        expires_us: int | None = None,
+    ) -> Issued:
+        """Add a credential to the caller's unit of work and return it with its secret."""
+        secret = new_secret(kind)
+        now = self._clock.now_us()
+        if kind == CredentialKind.SESSION and expires_us is None:
+            expires_us = now + SESSION_LIFE_US
+        row = CredentialRow(
+            id=new_id("cred_"),
+            kind=int(kind),
+            hash=hash_secret(secret),
+            prefix=shown_prefix(kind, secret),
+            name=name,
+            org_id=org_id,
+            user_id=user_id,
+            scopes=",".join(scopes),
+            bound_to=bound_to,
+            board_ids=None if board_ids is None else json.dumps(sorted(board_ids)),
+            created_us=now,
+            expires_us=expires_us,
+        )
+        session.add(row)
+        return Issued(secret, row)
+
+    async def revoke(self, session: AsyncSession, credential_ids: Iterable[str]) -> list[str]:
+        """Mark credentials as revoked in the caller's unit of work. Call `drop` with the result once it is committed."""
+        ids = list(credential_ids)
+        await session.exec(
+            update(CredentialRow)
+            .where(col(CredentialRow.id).in_(ids), col(CredentialRow.revoked_us).is_(None))
+            .values(revoked_us=self._clock.now_us())
+        )
+        return ids
+
+    def drop(self, credential_ids: Iterable[str]) -> None:
+        """Forget callers at once and tell whoever waits for the end of their credentials."""
+        for credential_id in credential_ids:
+            digest = self._hashes.get(credential_id)
+            if digest is not None:
+                self._forget(digest)
+            for callback in list(self._watchers.pop(credential_id, ())):
+                callback()
+
+    def watch(self, credential_id: str, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back when a credential is revoked; returns what ends the watch."""
+        self._watchers[credential_id].add(callback)
+
+        def end() -> None:
+            watchers = self._watchers.get(credential_id)
+            if watchers is not None:
+                watchers.discard(callback)
+                if not watchers:
+                    del self._watchers[credential_id]
+
+        return end
+
+    async def flush(self) -> None:
+        """Write times of last use and extended sessions."""
+        used, self._used = self._used, {}
+        extended, self._extended = self._extended, {}
+        if not used:
+            return
+
+        async with self._database.unit_of_work() as session:
+            for credential_id, at in used.items():
+                values = {"last_used_us": at}
+                if credential_id in extended:
+                    values["expires_us"] = extended[credential_id]
+                await session.exec(update(CredentialRow).where(col(CredentialRow.id) == credential_id).values(**values))
+
+    async def _flush_often(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            try:
+                await self.flush()
+            except Unavailable:
+                # Storage is away; the next use of each credential brings its time again.
+                log.warning("times of last use were not written")
+
+    def _forget(self, digest: str) -> None:
+        principal = self._known.pop(digest, None)
+        if principal is not None:
+            self._hashes.pop(principal.credential_id, None)
+
+
+def _principal(row: CredentialRow, role: str) -> Principal:
+    return Principal(
+        credential_id=row.id,
+        kind=CredentialKind(row.kind),
+        org_id=row.org_id,
+        user_id=row.user_id,
+        scopes=frozenset(filter(None, row.scopes.split(","))),
+        role=role,
+        bound_to=row.bound_to,
+        board_ids=None if row.board_ids is None else frozenset(json.loads(row.board_ids)),
+        expires_at_us=row.expires_us,
+    )

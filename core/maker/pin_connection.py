@@ -1,0 +1,217 @@
+"""One live connection to a board: a browser, an agent, or the board itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, Literal
+
+from protobuf import Oneof
+
+from core.kernel.call import Call
+from core.kernel.clock import MICROSECONDS, to_timestamp
+from core.kernel.errors import (
+    Aborted,
+    DomainError,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    Unauthenticated,
+)
+from core.kernel.validation import validate
+from core.live.events import Lagged, Policy
+from core.live.mailbox import Mailbox
+from core.maker.events import BoardDeleted, BoardStatusChanged, board_topic
+from core.maker.pin_values import scalar
+from core.signals.model import LatestChanged
+from gen.busbar.api.v1.error_reason_pb import ErrorReason
+from gen.busbar.api.v1.options_pb import CredentialKind
+from gen.busbar.maker.v1.pins_pb import (
+    BoardStatus,
+    ConnectPinsRequest,
+    PinAck,
+    PinChange,
+    PinHello,
+    PinOpen,
+    PinPong,
+    PinRefusal,
+    PinSnapshot,
+    PinWrite,
+    PinWriteMany,
+)
+
+if TYPE_CHECKING:
+    from core.maker.boards import KnownBoard
+    from core.maker.pins import PinService
+
+QUEUED_EVENTS = 256
+"""Events that may wait for a slow reader before it is told to start again."""
+QUEUED_FRAMES = 32
+"""Frames ready to be sent; further ones wait in the events, where they are counted."""
+DAY_SECONDS = 86_400.0
+
+Frame = (
+    Oneof[Literal["snapshot"], PinSnapshot]
+    | Oneof[Literal["pin"], PinChange]
+    | Oneof[Literal["status"], BoardStatus]
+    | Oneof[Literal["ack"], PinAck]
+    | Oneof[Literal["error"], PinRefusal]
+    | Oneof[Literal["pong"], PinPong]
+)
+
+
+class PinConnection:
+    """Sends a snapshot and then every change, and carries out the frames of the other side."""
+
+    def __init__(self, pins: PinService, board: KnownBoard, since: float, call: Call) -> None:
+        self._pins = pins
+        self.board = board
+        self._since = since
+        self._call = call
+        self._caller = call.caller
+        self._device = self._caller.kind == CredentialKind.BOARD_TOKEN
+        self._out: Mailbox[Frame] = Mailbox(QUEUED_FRAMES)
+        self._requests: AsyncIterator[ConnectPinsRequest]
+        self._expiry: asyncio.TimerHandle | None = None
+
+    @classmethod
+    async def open(cls, pins: PinService, requests: AsyncIterator[ConnectPinsRequest], call: Call) -> PinConnection:
+        """Read the opening frame and check that the caller may see the board."""
+        first = await anext(requests, None)
+        opening = None if first is None or first.frame is None else first.frame.value
+        if not isinstance(opening, PinOpen):
+            raise InvalidArgument.field("open", "must be the first frame")
+        validate(opening)
+        board = await pins.boards.require(opening.board_id, call.caller)
+        connection = cls(pins, board, opening.since, call)
+        connection._requests = requests
+        return connection
+
+    async def run(self) -> AsyncIterator[Frame]:
+        """Yield frames until one side ends."""
+        if self._device:
+            # Before the subscription: a board need not be told that it came.
+            self._pins.attach(self.board.device_id, self)
+        topic = board_topic(self.board.org_id, self.board.id)
+        events = self._pins.bus.subscribe(topic, policy=Policy.LAGGED, size=QUEUED_EVENTS)
+        credentials = self._pins.boards.credentials
+        unwatch = credentials.watch(self._caller.credential_id, self._credential_ended)
+        self._await_expiry()
+        snapshot = self._pins.snapshot(self.board, self._since)
+        tasks = [
+            asyncio.create_task(self._guarded(self._send_events(events, snapshot.seq))),
+            asyncio.create_task(self._guarded(self._carry_out())),
+        ]
+        try:
+            yield Oneof(field="snapshot", value=snapshot)
+            async for frame in self._out:
+                yield frame
+        finally:
+            unwatch()
+            if self._expiry is not None:
+                self._expiry.cancel()
+            events.close()
+            for task in tasks:
+                task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.gather(*tasks, return_exceptions=True)
+            if self._device:
+                self._pins.detach(self.board.device_id, self)
+
+    def replaced(self) -> None:
+        """End because a newer connection of the same board took this one's place."""
+        self._out.close(Aborted("a newer connection took this one's place", reason=ErrorReason.REPLACED, board=self.board.id))
+
+    def _credential_ended(self) -> None:
+        self._out.close(Unauthenticated("the credential has ended"))
+
+    def _await_expiry(self) -> None:
+        """End with the credential; a session that was used meanwhile lives on, and is looked at again."""
+        principal = self._pins.boards.credentials.known(self._call.credential or "") or self._caller
+        if principal.expires_at_us is None:
+            return
+        left = (principal.expires_at_us - self._pins.clock.now_us()) / MICROSECONDS
+        if left <= 0:
+            self._credential_ended()
+        else:
+            self._expiry = asyncio.get_running_loop().call_later(min(left, DAY_SECONDS), self._await_expiry)
+
+    async def _guarded(self, work: Any) -> None:  # noqa: ANN401 - a coroutine
+        """Run one side; its failure ends the connection with that error."""
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - handed to the reader, where the pipeline maps it
+            self._out.close(error)
+
+    async def _send_events(self, events: Any, after: float) -> None:  # noqa: ANN401 - a subscription of the bus
+        async for _, event in events:
+            if isinstance(event, Lagged):
+                raise ResourceExhausted("the reader is too slow", reason=ErrorReason.LAGGED)
+            if isinstance(event, BoardDeleted):
+                raise NotFound(f"board {self.board.id} was deleted", board=self.board.id)
+            if isinstance(event, BoardStatusChanged):
+                status = "online" if event.online else "offline"
+                at = to_timestamp(event.at_us)
+                await self._out.put(Oneof(field="status", value=BoardStatus(board_id=self.board.id, status=status, at=at)))
+            elif isinstance(event, LatestChanged) and event.seq > after and not (self._device and event.by == "device"):
+                change = self._pins.change(self.board, event)
+                if change is not None:
+                    await self._out.put(Oneof(field="pin", value=change))
+
+    async def _carry_out(self) -> None:
+        async for request in self._requests:
+            frame = None if request.frame is None else request.frame.value
+            answer: Frame | None
+            try:
+                answer = await self._answer(frame)
+            except DomainError as error:
+                refusal = PinRefusal(id=getattr(frame, "id", None) or None, error=_sentence(error))
+                answer = Oneof(field="error", value=refusal)
+            if answer is not None:
+                await self._out.put(answer)
+        self._out.close()
+
+    async def _answer(self, frame: object) -> Frame | None:
+        if isinstance(frame, PinWrite):
+            return await self._write(frame.id, [frame], frame)
+        if isinstance(frame, PinWriteMany):
+            return await self._write(frame.id, frame.pins, frame)
+        if isinstance(frame, PinHello):
+            validate(frame)
+            if not self._device:
+                raise PermissionDenied("only a board says hello")
+            await self._pins.boards.note_firmware(self.board.id, frame.firmware_version, frame.board_type)
+            return None
+        if isinstance(frame, PinOpen):
+            raise InvalidArgument.field("open", "the connection is open")
+        return Oneof(field="pong", value=PinPong())
+
+    async def _write(self, frame_id: str, writes: list[PinWrite], frame: PinWrite | PinWriteMany) -> Frame:
+        validate(frame)
+        if not self._caller.may("pins:write"):
+            raise PermissionDenied("insufficient scope: pins:write required", reason=ErrorReason.SCOPE_MISSING)
+        self._pins.limit(self.board)
+        values = [(write.pin_index, scalar(write.value)) for write in writes]
+        origin = origin_of(self._call)
+        written = await self._pins.write(self.board, values, by=origin, client_id=self._call.client_id)
+        return Oneof(field="ack", value=PinAck(id=frame_id, seq=max(pin.seq for pin in written)))
+
+
+def origin_of(call: Call) -> str:
+    """Return what a call counts as where the origin of a write is told: `device`, `mcp` or `user`."""
+    if call.caller.kind == CredentialKind.BOARD_TOKEN:
+        return "device"
+    return "mcp" if call.door == "mcp" or call.caller.kind == CredentialKind.AGENT_KEY else "user"
+
+
+def _sentence(error: DomainError) -> str:
+    """Return the message with field names as the frames of this area spell them."""
+    text = error.message
+    for violation in error.violations:
+        for part in violation.path:
+            if isinstance(part, str) and "_" in part:
+                head, *rest = part.split("_")
+                text = text.replace(part, head + "".join(word.capitalize() for word in rest))
+    return text

@@ -1,0 +1,184 @@
+"""Virtual pins. Pin n of a board is the channel `V<n>` of its device, so everything that reads channels sees it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from protobuf.wkt import Value
+
+from core.kernel.call import Call
+from core.kernel.clock import Clock, to_timestamp
+from core.kernel.errors import NotFound, ResourceExhausted
+from core.kernel.limits import Limiter
+from core.live.events import EventBus, Lagged, Policy
+from core.maker.boards import BoardService, KnownBoard
+from core.maker.events import BoardStatusChanged, board_topic
+from core.maker.pin_connection import PinConnection, origin_of
+from core.maker.pin_values import Scalar, canonical_text, plain, scalar, type_of
+from core.signals.model import Latest, LatestChanged
+from core.signals.service import Signals
+from gen.busbar.api.v1.error_reason_pb import ErrorReason
+from gen.busbar.maker.v1.pins_pb import (
+    ConnectPinsRequest,
+    ConnectPinsResponse,
+    ListPinsRequest,
+    ListPinsResponse,
+    Pin,
+    PinChange,
+    PinSnapshot,
+    ReadPinRequest,
+    WatchPinsRequest,
+    WritePinRequest,
+)
+
+PINS = 256
+"""Virtual pins of a board."""
+WRITES_PER_SECOND = 50
+"""Writes to one board, through all doors together."""
+_INDEX = {f"V{index}": index for index in range(PINS)}
+
+
+class PinService:
+    """Reads, writes and watches the pins of the caller's boards."""
+
+    def __init__(self, boards: BoardService, signals: Signals, bus: EventBus, limiter: Limiter, clock: Clock) -> None:
+        self.boards = boards
+        self.signals = signals
+        self.bus = bus
+        self.clock = clock
+        self._limiter = limiter
+        self._connected: dict[int, PinConnection] = {}
+
+    async def read_pin(self, request: ReadPinRequest, call: Call) -> Pin:
+        """Return the latest value from memory; never touches the database."""
+        board = await self.boards.require(request.board_id, call.caller)
+        return self.read(board, request.pin_index)
+
+    async def write_pin(self, request: WritePinRequest, call: Call) -> Pin:
+        """Store the value, then tell watchers."""
+        board = await self.boards.require(request.board_id, call.caller)
+        label = request.label if request.has_field("label") else None
+        pins = await self.write(board, [(request.pin_index, scalar(request.value))], by=origin_of(call), label=label)
+        return pins[0]
+
+    async def list_pins(self, request: ListPinsRequest, call: Call) -> ListPinsResponse:
+        """List the pins that were ever written."""
+        board = await self.boards.require(request.board_id, call.caller)
+        return ListPinsResponse(pins=self.written(board))
+
+    async def watch_pins(self, request: WatchPinsRequest, call: Call) -> AsyncIterator[Pin]:
+        """Yield the state after `since`, then every write."""
+        board = await self.boards.require(request.board_id, call.caller)
+        async with self.bus.subscribe(board_topic(board.org_id, board.id), policy=Policy.LAGGED, size=256) as events:
+            snapshot = self.snapshot(board, request.since)
+            for pin in sorted(snapshot.pins, key=lambda pin: pin.seq):
+                yield pin
+            async for _, event in events:
+                if isinstance(event, Lagged):
+                    raise ResourceExhausted("the reader is too slow", reason=ErrorReason.LAGGED)
+                if isinstance(event, LatestChanged) and event.seq > snapshot.seq:
+                    change = self.change(board, event)
+                    if change is not None and change.pin is not None:
+                        yield change.pin
+
+    async def connect_pins(self, requests: AsyncIterator[ConnectPinsRequest], call: Call) -> AsyncIterator[ConnectPinsResponse]:
+        """Talk with one board both ways."""
+        connection = await PinConnection.open(self, requests, call)
+        async for frame in connection.run():
+            yield ConnectPinsResponse(frame=frame)
+
+    def read(self, board: KnownBoard, index: int) -> Pin:
+        """Return one pin of a board."""
+        return self._pin(board, index, self.signals.latest(board.device_id, f"V{index}"))
+
+    def written(self, board: KnownBoard) -> list[Pin]:
+        """Return the pins of a board that were ever written, by index."""
+        found = [
+            self._pin(board, _INDEX[name], latest)
+            for name, latest in self.signals.latest_all(board.device_id).items()
+            if name in _INDEX
+        ]
+        return sorted(found, key=lambda pin: pin.pin_index)
+
+    async def write(
+        self,
+        board: KnownBoard,
+        values: Sequence[tuple[int, Scalar]],
+        *,
+        by: str,
+        label: str | None = None,
+        client_id: str | None = None,
+    ) -> list[Pin]:
+        """Write pins of one board, all or none, and return them after the commit."""
+        device = self.signals.get_device(board.device_id)
+        if device is None:
+            raise NotFound(f"board {board.id} not found", board=board.id)
+        writes = [(f"V{index}", float(v) if isinstance(v, int) and not isinstance(v, bool) else v) for index, v in values]
+        written = await self.signals.write_latest(device, writes, by=by, label=label, client_id=client_id)
+        return [self._pin(board, index, latest) for (index, _), latest in zip(values, written, strict=True)]
+
+    def _pin(self, board: KnownBoard, index: int, latest: Latest | None) -> Pin:
+        channel = self.signals.find_channel(board.device_id, f"V{index}")
+        return pin_message(board.id, index, latest, None if channel is None else channel.label)
+
+    def limit(self, board: KnownBoard) -> None:
+        """Count a write that came by another way than WritePin, which its own option limits."""
+        self._limiter.check(("busbar.maker.v1.PinService/WritePin", board.id, board.org_id), WRITES_PER_SECOND, 1)
+
+    def snapshot(self, board: KnownBoard, since: float) -> PinSnapshot:
+        """Return the state of a board; only pins with a greater sequence than `since`."""
+        device = self.signals.get_device(board.device_id)
+        return PinSnapshot(
+            board_id=board.id,
+            status=self.boards.status(board.device_id),
+            seq=0 if device is None else device.seq,
+            pins=[pin for pin in self.written(board) if pin.seq > since],
+        )
+
+    def change(self, board: KnownBoard, event: LatestChanged) -> PinChange | None:
+        """Return a live event as the frame of a pin; None for a channel that is no pin."""
+        index = _INDEX.get(event.channel.name)
+        if index is None:
+            return None
+        pin = pin_message(board.id, index, event.latest, event.channel.label)
+        return PinChange(board_id=board.id, seq=event.seq, pin=pin, origin=event.by, client_id=event.client_id)
+
+    def attach(self, device_id: int, connection: PinConnection) -> None:
+        """Make a connection the one of its board; an earlier one ends."""
+        earlier = self._connected.get(device_id)
+        self._connected[device_id] = connection
+        if earlier is None:
+            self.signals.device_connected(device_id)
+            self._tell_status(connection.board, online=True)
+        else:
+            earlier.replaced()
+
+    def detach(self, device_id: int, connection: PinConnection) -> None:
+        """Take a connection away; the board is offline only if no newer one took its place."""
+        if self._connected.get(device_id) is connection:
+            del self._connected[device_id]
+            self.signals.device_disconnected(device_id)
+            self._tell_status(connection.board, online=False)
+
+    def _tell_status(self, board: KnownBoard, *, online: bool) -> None:
+        event = BoardStatusChanged(online=online, at_us=self.clock.now_us())
+        self.bus.publish(board_topic(board.org_id, board.id), event)
+
+
+def pin_message(board_id: str, index: int, latest: Latest | None, label: str | None) -> Pin:
+    """Return a pin as clients see it."""
+    if latest is None:
+        empty = Value.from_python(None)
+        return Pin(board_id=board_id, pin_index=index, label=label or f"V{index}", value=empty, value_type="none")
+    value = plain(latest.value)
+    return Pin(
+        board_id=board_id,
+        pin_index=index,
+        label=label or f"V{index}",
+        value=Value.from_python(value),
+        value_type=type_of(value),
+        text=canonical_text(value),
+        updated_at=to_timestamp(latest.at_us),
+        updated_by=latest.updated_by,
+        seq=latest.seq,
+    )
