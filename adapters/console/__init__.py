@@ -1,0 +1,1 @@
+"""What the command line does: each module is one subject, and prints nothing by itself."""

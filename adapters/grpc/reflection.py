@@ -1,0 +1,21 @@
+"""The descriptors of all protos for tools that ask a server what it offers, such as grpcurl."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+# The reflection service of grpcio speaks this runtime and no other; its messages meet ours nowhere.
+from google.protobuf import descriptor_pool  # noqa: TID251
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+from protobuf.wkt import FileDescriptorSet
+
+
+def pool() -> descriptor_pool.DescriptorPool:
+    """Return the descriptors of our services, of health and of reflection itself."""
+    found = descriptor_pool.DescriptorPool()
+    for file in FileDescriptorSet.from_binary((files("gen") / "descriptors.binpb").read_bytes()).file:
+        found.AddSerializedFile(file.to_binary())
+    for module in (health_pb2, reflection_pb2):
+        found.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
+    return found

@@ -1,0 +1,103 @@
+"""Answers: how messages are written into them, and how they are sent."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from protobuf import DescField, DescFieldValueMessage, DescFieldValueScalar, Message
+
+from adapters.rest.binding import HTTP_BODY
+from adapters.rest.codec import dumps, encoder, field_encoder
+from adapters.rest.descriptors import field_by_name
+from adapters.rest.dialects import JSON, TEXT, Dialect
+from adapters.rest.streams import EVENTS, Bytes, Events, Framing, Lines, Send
+from core.kernel.call import Cookie
+from core.kernel.rpc import Rpc
+from gen.google.api.http_pb import HttpRule
+
+PROTOBUF = "application/protobuf"
+REVISION = "revision"
+
+
+@dataclass(slots=True)
+class Answer:
+    """An answer on its way out."""
+
+    status: int
+    request_id: str
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list[tuple[bytes, bytes]])
+    content_type: str = ""
+    content: bytes = b""
+
+    def start(self, length: int | None) -> MutableMapping[str, Any]:
+        """Return the event that begins the answer; `length` is None where it is not known."""
+        headers = [
+            *self.headers,
+            (b"x-request-id", self.request_id.encode("latin-1")),
+            (b"x-content-type-options", b"nosniff"),
+        ]
+        if self.content_type:
+            headers.append((b"content-type", self.content_type.encode("latin-1")))
+        # A 204 must not have a length.
+        if length is not None and self.status != 204:  # noqa: PLR2004
+            headers.append((b"content-length", str(length).encode()))
+        return {"type": "http.response.start", "status": int(self.status), "headers": headers}
+
+    async def send(self, send: Send) -> None:
+        """Send the whole answer."""
+        await send(self.start(len(self.content)))
+        await send({"type": "http.response.body", "body": self.content})
+
+
+class Codec:
+    """Writes the answers of one HTTP rule."""
+
+    def __init__(self, rpc: Rpc, rule: HttpRule, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._desc = rpc.response.desc()
+        self._part = field_by_name(self._desc, rule.response_body) if rule.response_body else None
+        self._encode = encoder(self._desc, dialect.style)
+        self._encode_part = None if self._part is None else field_encoder(self._part, dialect.style)
+        self._opaque = self._desc.type_name == HTTP_BODY or _is_http_body(self._part)
+        revision = field_by_name(self._desc, REVISION)
+        self._revision = revision.local_name if revision and isinstance(revision.value, DescFieldValueScalar) else None
+
+    def encode(self, message: Message[Any], accept: str) -> tuple[str, bytes]:
+        """Return the Content-Type and the bytes of an answer."""
+        if self._opaque:
+            content: Any = message if self._part is None else message[self._part]
+            if content is None:
+                return "application/octet-stream", b""
+            return content.content_type or "application/octet-stream", content.data
+        if "protobuf" in accept:
+            return PROTOBUF, message.to_binary()
+        if self._dialect.plain_ok and accept.startswith("text/plain"):
+            return TEXT, b"OK"
+        if self._part is None:
+            return JSON, dumps(self._encode(message))
+        value: Any = message[self._part]
+        return JSON, dumps(value if self._encode_part is None or value is None else self._encode_part(value))
+
+    def etag(self, message: Message[Any]) -> bytes | None:
+        """Return the entity tag of an answer that has a revision."""
+        return None if self._revision is None else f'"{getattr(message, self._revision)}"'.encode()
+
+    def framing(self, accept: str) -> Framing:
+        """Return how the messages of a stream are written."""
+        if self._opaque:
+            return Bytes()
+        if EVENTS in accept:
+            return Events(self._encode, self._desc)
+        return Lines(self._encode, self._dialect.mark)
+
+
+def cookie_header(cookie: Cookie, *, secure: bool) -> bytes:
+    """Return the value of Set-Cookie."""
+    text = f"{cookie.name}={cookie.value}; HttpOnly; SameSite=Lax; Path=/; Max-Age={cookie.max_age}"
+    return (f"{text}; Secure" if secure else text).encode("latin-1")
+
+
+def _is_http_body(part: DescField | None) -> bool:
+    return part is not None and isinstance(part.value, DescFieldValueMessage) and part.value.message.type_name == HTTP_BODY

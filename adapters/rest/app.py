@@ -1,0 +1,393 @@
+"""The REST door: a raw ASGI app made from the descriptors.
+
+It turns a request into a message and a call, runs them through the pipeline and writes the answer, each in the dialect of
+the rpc's surface. Order of checks: path and method, length of the body, credential, rate, origin and scope, media type,
+body, and then what the service says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from uuid import uuid4
+
+import structlog
+from protobuf import Message
+
+from adapters.rest import body, docs
+from adapters.rest.answers import Answer, Codec, cookie_header
+from adapters.rest.binding import Binding, Payload
+from adapters.rest.body import Disconnected, Receive, UnsupportedMediaType
+from adapters.rest.dialects import DIALECTS, JSON, Asked, Dialect, Refusal, dialect_at, retry_after
+from adapters.rest.request import Request, Scope
+from adapters.rest.routing import Match, Miss, Router
+from adapters.rest.streams import Outgoing, Send, lines
+from core.kernel.call import Call
+from core.kernel.errors import DomainError, Internal, PermissionDenied
+from core.kernel.ids import new_request_id
+from core.kernel.pipeline import Platform
+from core.kernel.rpc import Rpc, verb_and_path
+from core.kernel.settings import Settings
+from gen.busbar.api.v1.error_reason_pb import ErrorReason
+from gen.busbar.api.v1.options_pb import CredentialKind, Surface
+from gen.google.api.http_pb import HttpRule
+
+log = structlog.get_logger("busbar.rest")
+
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+Field = tuple[bytes, bytes]
+
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+PROTOBUF = ("application/protobuf", "application/x-protobuf")
+EXPOSED = b"ETag, Location, Retry-After, X-Request-Id, Content-Disposition"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Endpoint:
+    """One HTTP rule of one rpc, ready to be served."""
+
+    rpc: Rpc
+    binding: Binding
+    dialect: Dialect
+    codec: Codec
+    accepts: frozenset[CredentialKind] | None
+    max_body: int
+    has_body: bool
+
+
+class RestApp:
+    """Serves every rpc that has an HTTP rule.
+
+    `extra_routes` hands paths to other ASGI apps, before anything else: a path that ends with `/*` stands for all below it.
+    `extra_paths` are OpenAPI path items that describe them.
+    """
+
+    def __init__(
+        self,
+        platform: Platform,
+        settings: Settings,
+        *,
+        surfaces: set[Surface] | None = None,
+        extra_routes: Mapping[str, AsgiApp] | None = None,
+        extra_paths: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._platform = platform
+        self._surfaces = frozenset(surfaces or DIALECTS) | {Surface.SYSTEM}
+        self._origins = frozenset(settings.cors_origins)
+        self._trusted = frozenset(settings.trusted_proxies)
+        self._public_url = settings.public_url.rstrip("/")
+        self.rpcs = [rpc for rpc in platform.rpcs if rpc.surface in self._surfaces]
+        self._router: Router[Endpoint] = Router()
+        for rpc in self.rpcs:
+            for rule in rpc.http:
+                self._add(rpc, rule)
+        extra = {**docs.routes(self.rpcs, settings, extra_paths), **(extra_routes or {})}
+        self._exact = {path: app for path, app in extra.items() if not path.endswith("/*")}
+        self._below = {path[:-1]: app for path, app in extra.items() if path.endswith("/*")}
+
+    def _add(self, rpc: Rpc, rule: HttpRule) -> None:
+        dialect = DIALECTS[rpc.surface]
+        method, path = verb_and_path(rule)
+        credentials = frozenset(rpc.rest.credentials)
+        endpoint = Endpoint(
+            rpc=rpc,
+            binding=Binding(rpc, rule),
+            dialect=dialect,
+            codec=Codec(rpc, rule, dialect),
+            accepts=credentials or dialect.accepts,
+            max_body=rpc.rest.max_body_bytes or dialect.max_body,
+            has_body=bool(rule.body) or rpc.rest.raw_body,
+        )
+        for verb in (method, *rpc.rest.method_aliases):
+            for spelling in (path, f"{path}/") if dialect.both_slashes else (path,):
+                self._router.add(verb, spelling, rpc.name, endpoint)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one HTTP request."""
+        path: str = scope["path"]
+        app = self._exact.get(path) or (self._mounted(path) if self._below else None)
+        if app is not None:
+            await app(scope, receive, send)
+            return
+        request = Request(scope, self._trusted, self._public_url)
+        method = request.method
+        match = self._router.find(method, path, request.raw_path)
+        if method == "HEAD" and isinstance(match, Miss):
+            head = self._router.find("GET", path, request.raw_path)
+            if isinstance(head, Match) and head.target.dialect.head:
+                match, send = head, _without_body(send)
+        if isinstance(match, Miss):
+            await self._miss(request, match, send)
+            return
+        await _Exchange(self, match.target, request, receive, send).run(match.values)
+
+    def _mounted(self, path: str) -> AsgiApp | None:
+        return next((app for start, app in self._below.items() if path.startswith(start)), None)
+
+    async def _miss(self, request: Request, miss: Miss[Endpoint], send: Send) -> None:
+        dialect = dialect_at(request.path, self._surfaces) if miss.near is None else miss.near.dialect
+        answer = Answer(HTTPStatus.NOT_FOUND, self.request_id(request, dialect), self.cors(request, dialect))
+        if not miss.allowed:
+            refusal = Refusal(HTTPStatus.NOT_FOUND, "not found")
+        else:
+            allowed = _allowed(miss.allowed, dialect)
+            answer.headers.append((b"allow", allowed.encode()))
+            if request.method == "OPTIONS":
+                self._preflight(request, dialect, answer)
+                await answer.send(send)
+                return
+            answer.status = HTTPStatus.METHOD_NOT_ALLOWED
+            refusal = Refusal(HTTPStatus.METHOD_NOT_ALLOWED, f"method not allowed, use {allowed}")
+        answer.content_type, answer.content = dialect.envelope(refusal, Asked(request.path, request.accept))
+        await answer.send(send if request.method != "HEAD" else _without_body(send))
+
+    def _preflight(self, request: Request, dialect: Dialect, answer: Answer) -> None:
+        """Answer OPTIONS: what the path allows, and to pages of other origins what they may send."""
+        cors = dialect.cors
+        answer.status = HTTPStatus.NO_CONTENT
+        origin = request.header(b"origin")
+        asked = origin is not None and b"access-control-request-method" in request.headers
+        permitted = cors.anyone or origin in self._origins
+        if asked and cors.chatty:
+            answer.status = HTTPStatus.OK if permitted else HTTPStatus.BAD_REQUEST
+            answer.content_type = "text/plain; charset=utf-8"
+            answer.content = b"OK" if permitted else b"Disallowed CORS origin"
+        if permitted:
+            headers = cors.headers.encode() or request.headers.get(b"access-control-request-headers", b"content-type")
+            answer.headers += [
+                (b"access-control-allow-methods", cors.methods.encode()),
+                (b"access-control-allow-headers", headers),
+                (b"access-control-max-age", b"600"),
+            ]
+
+    def cors(self, request: Request, dialect: Dialect) -> list[Field]:
+        """Return the headers that let a page of another origin read an answer."""
+        if dialect.cors.anyone:
+            return [(b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", EXPOSED)]
+        origin = request.headers.get(b"origin")
+        if origin is None:
+            return []
+        if origin.decode("latin-1") not in self._origins:
+            return [(b"vary", b"Origin")]
+        return [
+            (b"access-control-allow-origin", origin),
+            (b"access-control-allow-credentials", b"true"),
+            (b"access-control-expose-headers", EXPOSED),
+            (b"vary", b"Origin"),
+        ]
+
+    def request_id(self, request: Request, dialect: Dialect) -> str:
+        """Return the id of a request: the caller's, or a fresh one."""
+        if not dialect.echo_request_id:
+            return str(uuid4())
+        return request.request_id or new_request_id()
+
+    def call(self, request: Request, endpoint: Endpoint) -> Call:
+        """Return the call that a request makes."""
+        dialect = endpoint.dialect
+        found = dialect.find(request.headers)
+        if found is None and endpoint.rpc.rest.query_token and (token := request.query_token):
+            found = token, "query"
+        credential, source = found or (None, "header")
+        address = request.address
+        return Call(
+            credential=credential,
+            credential_source=source,
+            door="rest",
+            address=address,
+            accepts=endpoint.accepts,
+            default_limit=dialect.limit(request.method, request.path, address),
+            request_id=self.request_id(request, dialect),
+            idempotency_key=request.header(b"idempotency-key"),
+            if_match=request.if_match,
+            base_url=request.base_url,
+        )
+
+    def check_origin(self, request: Request, call: Call) -> None:
+        """Refuse a change that a page of another site makes with the cookie of a user.
+
+        Raises:
+            PermissionDenied: The origin is neither the server's own nor a configured one.
+        """
+        origin = request.header(b"origin")
+        if origin is None or call.credential_source != "cookie" or request.method in SAFE:
+            return
+        if origin not in self._origins and not request.is_own_origin(origin):
+            raise PermissionDenied(
+                "requests from this origin are not accepted", reason=ErrorReason.ORIGIN_REFUSED, origin=origin[:256]
+            )
+
+    @property
+    def platform(self) -> Platform:
+        """The pipeline."""
+        return self._platform
+
+    @property
+    def secure(self) -> bool:
+        """Whether cookies are for HTTPS only."""
+        return self._public_url.startswith("https:")
+
+
+class _Exchange:
+    """One request that has found its rpc."""
+
+    def __init__(self, app: RestApp, endpoint: Endpoint, request: Request, receive: Receive, send: Send) -> None:
+        self._app = app
+        self._endpoint = endpoint
+        self._request = request
+        self._receive = receive
+        self._send = send
+        self._call = app.call(request, endpoint)
+
+    async def run(self, values: tuple[str, ...]) -> None:
+        """Serve the request; every failure becomes an answer."""
+        try:
+            await self._serve(values)
+        except Disconnected:
+            return
+        except DomainError as error:
+            await self._refuse(error)
+        except Exception:
+            log.exception("unexpected failure at the door", rpc=self._endpoint.rpc.name, request_id=self._call.request_id)
+            await self._refuse(Internal("internal error"))
+
+    async def _serve(self, values: tuple[str, ...]) -> None:
+        endpoint, request, call = self._endpoint, self._request, self._call
+        rpc, platform = endpoint.rpc, self._app.platform
+        if endpoint.has_body:
+            body.check_length(request.header(b"content-length"), endpoint.max_body)
+        await platform.admit(rpc, call)
+        self._app.check_origin(request, call)
+        if rpc.client_streams:
+            message: Any = self._messages(values)
+        else:
+            payload = await self._payload() if endpoint.has_body else None
+            if payload is not None and endpoint.binding.raw:
+                call.raw = payload.data
+            message = endpoint.binding.message(values, self._query(), payload)
+        if rpc.server_streams and request.method == "HEAD":
+            await self._head_of_stream()
+            return
+        answer = await platform.invoke(rpc, message, call)
+        if rpc.server_streams:
+            await self._stream(answer)
+        else:
+            await self._answer(answer)
+
+    async def _head_of_stream(self) -> None:
+        """Answer HEAD without the service: a stream may never end."""
+        answer = self._started(HTTPStatus.OK)
+        answer.content_type = self._endpoint.codec.framing(self._request.accept).content_type(None)
+        await answer.send(self._send)
+
+    def _query(self) -> bytes:
+        """Return the query string; a browser that comes back to a stream resumes after the last event that it saw."""
+        last = self._request.headers.get(b"last-event-id")
+        field = self._endpoint.binding.resume
+        if last is None or field is None:
+            return self._request.query
+        return self._request.query + b"&" + field.encode() + b"=" + last.replace(b"&", b"%26")
+
+    async def _payload(self) -> Payload:
+        content_type, inflate = self._media_type()
+        data = await body.read(self._receive, self._endpoint.max_body, inflate=inflate)
+        return Payload(data, content_type, content_type.startswith(PROTOBUF))
+
+    def _media_type(self) -> tuple[str, bool]:
+        """Return the Content-Type of the body and whether it is compressed.
+
+        Raises:
+            UnsupportedMediaType: The operation does not take it.
+        """
+        request, binding = self._request, self._endpoint.binding
+        content_type = request.header(b"content-type") or ""
+        kind = content_type.partition(";")[0].strip().lower()
+        known = kind in ("", JSON, *PROTOBUF) or kind.endswith("+json")
+        streams = self._endpoint.rpc.client_streams and kind == "application/x-ndjson"
+        if not (known or streams or binding.raw or binding.opaque) and request.has_body:
+            raise UnsupportedMediaType(f"content type {kind[:80]} is not supported, use {JSON}")
+        return (content_type if binding.opaque else kind), body.inflates(request.header(b"content-encoding"))
+
+    async def _messages(self, values: tuple[str, ...]) -> AsyncIterator[Message[Any]]:
+        """Yield a message for each chunk of an opaque body, or for each line of JSON."""
+        binding = self._endpoint.binding
+        content_type, inflate = self._media_type()
+        chunks = body.chunks(self._receive, self._endpoint.max_body, inflate=inflate)
+        async for part in chunks if binding.opaque else lines(chunks):
+            yield binding.message(values, self._request.query, Payload(part, content_type))
+
+    async def _answer(self, message: Message[Any]) -> None:
+        endpoint, call = self._endpoint, self._call
+        answer = self._started(call.status or endpoint.rpc.rest.success or HTTPStatus.OK)
+        if call.location is not None:
+            answer.status = call.status or HTTPStatus.FOUND
+            answer.headers.append((b"location", call.location.encode("ascii", "ignore")))
+        elif answer.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+            answer.content_type, answer.content = endpoint.codec.encode(message, self._request.accept)
+        etag = endpoint.codec.etag(message)
+        if etag is not None:
+            answer.headers.append((b"etag", etag))
+        await answer.send(self._send)
+
+    async def _stream(self, messages: AsyncGenerator[Message[Any], None]) -> None:
+        call = self._call
+
+        def start(content_type: str) -> MutableMapping[str, Any]:
+            answer = self._started(call.status or HTTPStatus.OK)
+            answer.content_type = content_type
+            answer.headers += [(b"cache-control", b"no-store"), (b"x-accel-buffering", b"no")]
+            return answer.start(length=None)
+
+        framing = self._endpoint.codec.framing(self._request.accept)
+        await Outgoing(messages, framing, self._send, start, lambda error: self._envelope(error)[2]).run(self._receive)
+
+    def _started(self, status: int) -> Answer:
+        """Return an answer with what the service and its options ask for."""
+        app, call = self._app, self._call
+        answer = Answer(status, call.request_id, app.cors(self._request, self._endpoint.dialect))
+        if self._endpoint.rpc.rest.no_store:
+            answer.headers.append((b"cache-control", b"no-store"))
+        answer.headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in call.headers]
+        answer.headers += [(b"set-cookie", cookie_header(cookie, secure=app.secure)) for cookie in call.cookies]
+        return answer
+
+    def _envelope(self, error: DomainError) -> tuple[Refusal, str, bytes]:
+        endpoint, call = self._endpoint, self._call
+        asked = Asked(
+            self._request.path,
+            self._request.accept,
+            endpoint.binding.request.desc(),
+            endpoint.binding.locate,
+            if_match=call.if_match is not None,
+            status=call.status,
+        )
+        refusal = endpoint.dialect.refusal(error, asked)
+        return refusal, *endpoint.dialect.envelope(refusal, asked)
+
+    async def _refuse(self, error: DomainError) -> None:
+        dialect = self._endpoint.dialect
+        refusal, content_type, content = self._envelope(error)
+        answer = Answer(refusal.status, self._call.request_id, self._app.cors(self._request, dialect))
+        answer.content_type, answer.content = content_type, content
+        if refusal.status == HTTPStatus.UNAUTHORIZED and dialect.www_authenticate(self._request.path, error):
+            answer.headers.append((b"www-authenticate", b"Bearer"))
+        wait = retry_after(error)
+        if wait is not None:
+            answer.headers.append((b"retry-after", wait.encode()))
+        await answer.send(self._send)
+
+
+def _allowed(methods: tuple[str, ...], dialect: Dialect) -> str:
+    head = ("HEAD",) if "GET" in methods and dialect.head else ()
+    return ", ".join(sorted({*methods, *head, "OPTIONS"}))
+
+
+def _without_body(send: Send) -> Send:
+    async def head(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return head

@@ -1,0 +1,274 @@
+"""Messages to JSON, in the style of a surface.
+
+ProtoJSON leaves absent fields out, cuts times to the digits they need and prints `5.0` where a client wrote `5`; the
+contracts want nulls, fixed digits and what was written. A plan for each message type, made once, writes exactly that.
+"""
+
+from __future__ import annotations
+
+import math
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, NamedTuple, cast
+
+import orjson
+from protobuf import (
+    DescEnum,
+    DescField,
+    DescFieldValueEnum,
+    DescFieldValueList,
+    DescFieldValueMap,
+    DescFieldValueMessage,
+    DescFieldValueScalar,
+    DescMessage,
+    DescOneof,
+    Message,
+    ScalarType,
+    message_to_json_value,
+)
+
+from adapters.rest.descriptors import json_name
+
+Json = Any
+Encode = Callable[[Any], Json]
+
+EXACT = 2.0**53
+"""Whole numbers up to here are exact as doubles, and as numbers of every JSON client."""
+
+LONG = frozenset({ScalarType.INT64, ScalarType.UINT64, ScalarType.SINT64, ScalarType.FIXED64, ScalarType.SFIXED64})
+FLOATS = frozenset({ScalarType.DOUBLE, ScalarType.FLOAT})
+WRAPPERS = frozenset(f"google.protobuf.{kind}Value" for kind in (
+    "Bool", "Bytes", "Double", "Float", "Int32", "Int64", "String", "UInt32", "UInt64",
+))  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a surface writes JSON.
+
+    Attributes:
+        declared_names: Names as the proto declares them instead of lowerCamelCase.
+        nulls: Absent fields are null instead of left out.
+        whole_numbers: Numbers without a fraction are written without one.
+        milliseconds: Times have exactly three digits instead of six where they are not zero.
+    """
+
+    declared_names: bool = False
+    nulls: bool = True
+    whole_numbers: bool = True
+    milliseconds: bool = True
+
+
+class _Member(NamedTuple):
+    """A field; `tracked` is its descriptor when it knows whether it is set, and None for others."""
+
+    name: str
+    local: str
+    encode: Encode | None
+    tracked: DescField | None
+
+
+class _Choice(NamedTuple):
+    """A oneof; only the member that was chosen is written."""
+
+    local: str
+    members: dict[str, tuple[str, Encode | None]]
+
+
+class Plan:
+    """Writes messages of one type in one style."""
+
+    __slots__ = ("_choices", "_members", "_nulls")
+
+    def __init__(self, style: Style) -> None:
+        self._nulls = style.nulls
+        self._members: tuple[_Member, ...] = ()
+        self._choices: tuple[_Choice, ...] = ()
+
+    def fill(self, members: tuple[_Member, ...], choices: tuple[_Choice, ...]) -> None:
+        """Set what the plan writes, once the plans of the fields exist: messages may hold themselves."""
+        self._members, self._choices = members, choices
+
+    def __call__(self, message: Message[Any]) -> dict[str, Json]:
+        """Return the JSON object of a message."""
+        out: dict[str, Json] = {}
+        nulls = self._nulls
+        for name, local, encode, tracked in self._members:
+            value = getattr(message, local)
+            # Presence is asked only of values that could be mere defaults; asking costs as much as all the rest.
+            if value is None or (tracked is not None and not value and tracked not in message):
+                if nulls:
+                    out[name] = None
+            else:
+                out[name] = value if encode is None else encode(value)
+        for local, members in self._choices:
+            chosen = getattr(message, local)
+            if chosen is not None:
+                name, encode = members[chosen.field]
+                out[name] = chosen.value if encode is None else encode(chosen.value)
+        return out
+
+
+_plans: dict[tuple[DescMessage, Style], Plan] = {}
+
+
+def encoder(message: DescMessage, style: Style) -> Encode:
+    """Return what turns messages of a type into JSON values."""
+    known = _well_known(message, style)
+    if known is not None:
+        return known
+    key = (message, style)
+    plan = _plans.get(key)
+    if plan is None:
+        plan = _plans[key] = Plan(style)
+        singles = tuple(_member(m, style) for m in message.members if not isinstance(m, DescOneof))
+        plan.fill(singles, tuple(_choice(m, style) for m in message.members if isinstance(m, DescOneof)))
+    return plan
+
+
+def field_encoder(field: DescField, style: Style) -> Encode | None:
+    """Return what turns values of a field into JSON values; None for those that are JSON already."""
+    value = field.value
+    if isinstance(value, DescFieldValueList):
+        return _list(_element(value.element, style))
+    if isinstance(value, DescFieldValueMap):
+        return _map(_element(value.value, style))
+    if isinstance(value, DescFieldValueMessage):
+        return encoder(value.message, style)
+    if isinstance(value, DescFieldValueEnum):
+        return _enum(value.enum)
+    return _scalar(value.scalar, style)
+
+
+def as_object(value: object) -> dict[str, Json] | None:
+    """Return a JSON value that is an object; None for any other."""
+    return cast("dict[str, Json]", value) if isinstance(value, dict) else None
+
+
+def as_list(value: object) -> list[Json] | None:
+    """Return a JSON value that is a list; None for any other."""
+    return cast("list[Json]", value) if isinstance(value, list) else None
+
+
+def dumps(value: Json) -> bytes:
+    """Return a JSON value as bytes."""
+    return orjson.dumps(value)
+
+
+def _member(field: DescField, style: Style) -> _Member:
+    tracked = field.proto.proto3_optional and isinstance(field.value, DescFieldValueScalar | DescFieldValueEnum)
+    name = json_name(field, declared=style.declared_names)
+    return _Member(name, field.local_name, field_encoder(field, style), field if tracked else None)
+
+
+def _choice(oneof: DescOneof, style: Style) -> _Choice:
+    members = {f.name: (json_name(f, declared=style.declared_names), field_encoder(f, style)) for f in oneof.fields}
+    return _Choice(oneof.local_name, members)
+
+
+def _element(element: DescMessage | DescEnum | ScalarType, style: Style) -> Encode | None:
+    if isinstance(element, DescMessage):
+        return encoder(element, style)
+    if isinstance(element, DescEnum):
+        return _enum(element)
+    return _scalar(element, style)
+
+
+def _list(encode: Encode | None) -> Encode | None:
+    if encode is None:
+        return None
+    return lambda values: [encode(value) for value in values]
+
+
+def _map(encode: Encode | None) -> Encode:
+    def entries(values: dict[Any, Any]) -> Json:
+        return {_key(key): value if encode is None else encode(value) for key, value in values.items()}
+
+    return entries
+
+
+def _key(key: object) -> str:
+    if isinstance(key, str):
+        return key
+    return str(key).lower() if isinstance(key, bool) else str(key)
+
+
+def _enum(enum: DescEnum) -> Encode:
+    names = {value.number: value.json_name or value.name for value in enum.values}
+    return lambda number: names.get(number, int(number))
+
+
+def _scalar(scalar: ScalarType, style: Style) -> Encode | None:
+    if scalar in FLOATS:
+        return _whole if style.whole_numbers else _float
+    if scalar in LONG:
+        return str
+    if scalar == ScalarType.BYTES:
+        return lambda value: b64encode(value).decode()
+    return None
+
+
+def _float(value: float) -> Json:
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _whole(value: float) -> Json:
+    if -EXACT <= value <= EXACT and value == (whole := int(value)):
+        return whole
+    return _float(value)
+
+
+def _well_known(message: DescMessage, style: Style) -> Encode | None:
+    name = message.type_name
+    if not name.startswith("google.protobuf."):
+        return None
+    if name == "google.protobuf.Timestamp":
+        return _milliseconds if style.milliseconds else _microseconds
+    number = _whole if style.whole_numbers else _float
+    value = _value(number)
+    known: dict[str, Encode] = {
+        "google.protobuf.Value": value,
+        "google.protobuf.Struct": lambda struct: {key: value(item) for key, item in struct.fields.items()},
+        "google.protobuf.ListValue": lambda items: [value(item) for item in items.values],
+    }
+    if name in WRAPPERS:
+        inner = field_encoder(message.fields[0], style)
+        return lambda wrapper: wrapper.value if inner is None else inner(wrapper.value)
+    return known.get(name, message_to_json_value)
+
+
+@lru_cache(maxsize=8)
+def _value(number: Encode) -> Encode:
+    def value(item: Any) -> Json:  # noqa: ANN401 - a google.protobuf.Value, or None for an empty one
+        kind = item.kind
+        if kind is None:
+            return None
+        field, content = kind.field, kind.value
+        if field == "number_value":
+            return number(content)
+        if field == "struct_value":
+            return {key: value(member) for key, member in content.fields.items()}
+        if field == "list_value":
+            return [value(member) for member in content.values]
+        return None if field == "null_value" else content
+
+    return value
+
+
+@lru_cache(maxsize=8192)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
+
+
+def _milliseconds(at: Any) -> str:  # noqa: ANN401 - a Timestamp
+    return f"{_second(at.seconds)}.{at.nanos // 1_000_000:03d}Z"
+
+
+def _microseconds(at: Any) -> str:  # noqa: ANN401 - a Timestamp
+    micros = at.nanos // 1000
+    return f"{_second(at.seconds)}.{micros:06d}Z" if micros else f"{_second(at.seconds)}Z"
