@@ -1,0 +1,200 @@
+"""One client for every door, so that a case can be run over each of them.
+
+`await door.call("PinService.ReadPin", board_id=..., pin_index=3)` answers with the message of the rpc, whatever the door; a
+refusal is `Refused` with the canonical code. Everything is made from the descriptors: a new rpc needs nothing here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import httpx
+from protobuf import Message, message_from_json_value
+
+from core.kernel.rpc import PATH_VARIABLE, Rpc, verb_and_path
+from gen.busbar.api.v1.options_pb import CredentialKind, Surface
+
+STATUS_CODES = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    409: "CONFLICT",
+    412: "CONFLICT",
+    413: "RESOURCE_EXHAUSTED",
+    429: "RESOURCE_EXHAUSTED",
+    503: "UNAVAILABLE",
+}
+CONFLICTS = {"ALREADY_EXISTS", "FAILED_PRECONDITION", "ABORTED"}
+
+
+@dataclass
+class Refused(Exception):
+    """A call was refused. Conflicts of every kind are CONFLICT, which is all that REST tells."""
+
+    code: str
+    message: str
+
+
+def _to_binary(message: Message[Any]) -> bytes:
+    return message.to_binary()
+
+
+class Door:
+    """Calls rpcs through one door with one credential."""
+
+    def __init__(self, rpcs: list[Rpc], credential: str | None) -> None:
+        self._rpcs = {f"{rpc.service.name}.{rpc.method.name}": rpc for rpc in rpcs}
+        self.credential = credential
+
+    def rpc(self, name: str) -> Rpc:
+        """Return the record of `Service.Method`."""
+        return self._rpcs[name]
+
+    async def call(self, name: str, /, **fields: Any) -> Any:
+        """Call an rpc with the JSON values of its fields, by proto name."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """Close what the door holds open."""
+
+
+class GrpcClient(Door):
+    """Calls over gRPC."""
+
+    def __init__(self, rpcs: list[Rpc], credential: str | None, address: str) -> None:
+        super().__init__(rpcs, credential)
+        self.channel = grpc.aio.insecure_channel(address)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """The credential as metadata."""
+        return (("authorization", f"Bearer {self.credential}"),) if self.credential else ()
+
+    async def call(self, name: str, /, **fields: Any) -> Any:
+        """Call a unary rpc."""
+        rpc = self.rpc(name)
+        method = self.channel.unary_unary(
+            f"/{rpc.name}",
+            request_serializer=_to_binary,
+            response_deserializer=rpc.response.from_binary,
+        )
+        try:
+            return await method(message_from_json_value(rpc.request, fields), metadata=self.metadata, timeout=20)
+        except grpc.aio.AioRpcError as error:
+            code = error.code().name
+            raise Refused("CONFLICT" if code in CONFLICTS else code, error.details() or "") from None
+
+    async def stream(self, name: str, /, **fields: Any) -> AsyncIterator[Any]:
+        """Call a server-streaming rpc."""
+        rpc = self.rpc(name)
+        method = self.channel.unary_stream(
+            f"/{rpc.name}",
+            request_serializer=_to_binary,
+            response_deserializer=rpc.response.from_binary,
+        )
+        async for message in method(message_from_json_value(rpc.request, fields), metadata=self.metadata):
+            yield message
+
+    async def close(self) -> None:
+        """Close the channel."""
+        await self.channel.close()
+
+
+class RestClient(Door):
+    """Calls over REST, by the first HTTP rule of an rpc."""
+
+    def __init__(self, rpcs: list[Rpc], credential: str | None, url: str) -> None:
+        super().__init__(rpcs, credential)
+        self.http = httpx.AsyncClient(base_url=url, timeout=20)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The credential as a header."""
+        return {"Authorization": f"Bearer {self.credential}"} if self.credential else {}
+
+    async def call(self, name: str, /, **fields: Any) -> Any:
+        """Call an rpc that has an HTTP rule."""
+        rpc = self.rpc(name)
+        answer = await self.send(rpc, fields)
+        if answer.status_code >= 400:
+            body = answer.json()
+            code = STATUS_CODES.get(answer.status_code, str(answer.status_code))
+            raise Refused(code, str(body.get("message") or body.get("error")))
+        return message_from_json_value(rpc.response, answer.json(), ignore_unknown_fields=True)
+
+    async def send(self, rpc: Rpc, fields: dict[str, Any]) -> httpx.Response:
+        """Send the request that an HTTP rule makes of some fields."""
+        rule = rpc.http[0]
+        verb, template = verb_and_path(rule)
+        left = dict(fields)
+        path = PATH_VARIABLE.sub(lambda match: str(left.pop(match[1], "_")), template)
+        spelled = {self._spelling(rpc, key): value for key, value in left.items()}
+        if rule.body == "*":
+            return await self.http.request(verb, path, json=spelled, headers=self.headers)
+        if rule.body:
+            body = spelled.pop(self._spelling(rpc, rule.body), "")
+            content = body if isinstance(body, str | bytes) else json.dumps(body)
+            return await self.http.request(verb, path, content=content, params=spelled, headers=self.headers)
+        return await self.http.request(verb, path, params=spelled, headers=self.headers)
+
+    def _spelling(self, rpc: Rpc, name: str) -> str:
+        if rpc.surface in (Surface.TELEMETRY, Surface.SYSTEM, Surface.LAB):
+            return name
+        return next((f.json_name for f in rpc.request.desc().fields if f.name == name), name)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.http.aclose()
+
+
+class McpClient(RestClient):
+    """Calls tools over MCP, by hand-written JSON-RPC of the legacy era."""
+
+    async def call(self, name: str, /, **fields: Any) -> Any:
+        """Call the tool of an rpc."""
+        rpc = self.rpc(name)
+        if rpc.tool is None:
+            raise LookupError(f"{name} is no tool")
+        arguments = {rpc.tool.arguments.get(key) or self._spelling(rpc, key): value for key, value in fields.items()}
+        result = await self.method("tools/call", {"name": rpc.tool.name, "arguments": arguments})
+        if result.get("isError"):
+            raise Refused("TOOL_ERROR", result["content"][0]["text"])
+        return message_from_json_value(rpc.response, result["structuredContent"], ignore_unknown_fields=True)
+
+    async def method(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Send one JSON-RPC request and return its result."""
+        answer = await self.http.post(
+            "/mcp",
+            json={"jsonrpc": "2.0", "id": 1, "method": method, "params": params or {}},
+            headers={**self.headers, "Accept": "application/json, text/event-stream"},
+        )
+        body = answer.json()
+        if "result" not in body:
+            error = body.get("error")
+            message = error if isinstance(error, str) else error["message"]
+            raise Refused(STATUS_CODES.get(answer.status_code, "JSON_RPC"), message)
+        return body["result"]
+
+
+def natural_kind(rpc: Rpc) -> CredentialKind:
+    """Return the kind of credential with which clients of an rpc's surface usually come."""
+    kinds = rpc.access.kinds or rpc.rest.credentials
+    if kinds:
+        return kinds[0]
+    return CredentialKind.TELEMETRY_KEY if rpc.surface == Surface.TELEMETRY else CredentialKind.SESSION
+
+
+def camel(name: str) -> str:
+    """Return a proto name as JSON spells it."""
+    return re.sub(r"_([a-z])", lambda match: match[1].upper(), name)
+
+
+def as_dict(message: Message[Any]) -> dict[str, Any]:
+    """Return a message as the JSON object of gRPC tools."""
+    return json.loads(message.to_json())

@@ -1,0 +1,231 @@
+"""Who may call what, for every rpc at every door it has; made from the descriptors, so a new rpc is covered by being there.
+
+Each rpc is called without a credential, with nonsense, with a credential that lacks its scope, with one of another kind, by
+somebody of another organisation, and with a value that breaks a rule of one of its fields.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import pytest_asyncio
+from protobuf import DescField, DescFieldValueScalar, DescMethod, ScalarType
+
+import gen.busbar
+from adapters.server import Server
+from core.app import App
+from core.kernel.rpc import Rpc
+from core.kernel.settings import Settings
+from gen.buf.validate.validate_pb import ext_field
+from gen.busbar.api.v1.options_pb import Access, CredentialKind, Surface, ext_access, ext_surface, ext_tool
+from gen.google.api.annotations_pb import ext_http
+from gen.google.api.field_behavior_pb import FieldBehavior, ext_field_behavior
+from tests.conftest import PASSWORD, MovableClock, Person, Running
+from tests.doors import Refused
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+KINDS_WITH_SCOPES = {Surface.MAKER: CredentialKind.AGENT_KEY, Surface.TELEMETRY: CredentialKind.TELEMETRY_KEY}
+
+
+@dataclass
+class World:
+    """One server with two people who know nothing of each other."""
+
+    busbar: Running
+    alice: Person
+    eve: Person
+    board_id: str
+    key_id: str
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    """One server for all cases: they refuse, so they leave no trace for each other."""
+    clock = MovableClock()
+    data = Path(tmp_path_factory.mktemp("matrix"))
+    settings = Settings(data=data, http="127.0.0.1:0", grpc="127.0.0.1:0", rate_limits="off")
+    app = await App.create(settings, clock=clock)
+    server = await Server.start(app)
+    busbar = Running(app, server, clock)
+    alice, eve = await busbar.person("alice"), await busbar.person("eve")
+    board = await busbar.board(alice)
+    key = await busbar.client("grpc", alice.session).call("AgentKeyService.CreateAgentKey", name="k")
+    yield World(busbar, alice, eve, board.id, key.id)
+    await busbar.close()
+    await server.stop(1)
+    await app.close()
+
+
+def methods() -> Iterator[DescMethod]:
+    """Yield every rpc of every service."""
+    for module in pkgutil.walk_packages(gen.busbar.__path__, "gen.busbar."):
+        if module.name.endswith("_pb"):
+            for service in importlib.import_module(module.name).desc().services:
+                yield from service.methods
+
+
+def option(method: DescMethod, extension: Any) -> Any:
+    """Return an option of an rpc, or None."""
+    options = method.proto.options
+    return options[extension] if options and extension in options else None
+
+
+def name_of(method: DescMethod) -> str:
+    """Return the short name of an rpc."""
+    return f"{method.parent.name}.{method.name}"
+
+
+def doors_of(method: DescMethod) -> list[str]:
+    """Return the doors at which an rpc can be called once."""
+    doors = ["grpc"] if method.method_kind == "unary" else ["stream"] if method.method_kind == "server_streaming" else []
+    if option(method, ext_http) is not None and method.method_kind == "unary":
+        doors.append("rest")
+    return doors + (["mcp"] if option(method, ext_tool) is not None else [])
+
+
+def every(*, public: bool = False, scope: bool = False, kinds: bool = False) -> list[Any]:
+    """Return the cases of rpc and door that have what is asked for."""
+    cases: list[Any] = []
+    for method in methods():
+        access = option(method, ext_access)
+        if (access.level == Access.Level.PUBLIC) is not public or (scope and not access.scope) or (kinds and not access.kinds):
+            continue
+        cases += [pytest.param(method, door, id=f"{name_of(method)}-{door}") for door in doors_of(method)]
+    return cases
+
+
+def example(world: World, method: DescMethod) -> dict[str, Any]:
+    """Return a request that is right as far as its form goes."""
+    known: dict[str, Any] = {
+        "board_id": world.board_id, "key_id": world.key_id, "value": 1, "points": [], "email": "new@example.com",
+        "password": PASSWORD, "current_password": PASSWORD, "new_password": f"{PASSWORD}!",
+    }  # fmt: skip
+    fields: dict[str, Any] = {}
+    for field in method.input.fields:
+        behaviors = field.proto.options[ext_field_behavior] if field.proto.options else []
+        if FieldBehavior.REQUIRED in behaviors:
+            fields[field.name] = known.get(field.name, 1 if is_integer(field) else "x")
+    return fields
+
+
+def is_integer(field: DescField) -> bool:
+    """Whether a field is a 32-bit integer."""
+    return isinstance(field.value, DescFieldValueScalar) and field.value.scalar == ScalarType.INT32
+
+
+def broken(method: DescMethod) -> tuple[str, Any] | None:
+    """Return a field of an rpc and a value that breaks its rule; None when it has no rule."""
+    for field in method.input.fields:
+        rules = field.proto.options[ext_field] if field.proto.options and ext_field in field.proto.options else None
+        rule = None if rules is None else rules.type
+        if rule is None or rule.field not in ("string", "int32", "double"):
+            continue
+        if rule.field == "string":
+            return field.name, "n" * 5000
+        return field.name, -1_000_000
+    return None
+
+
+async def code_of(world: World, method: DescMethod, door: str, credential: str | None, fields: dict[str, Any]) -> str:
+    """Call an rpc and return its code; what a tool says stands for its code."""
+    client = world.busbar.client("grpc" if door == "stream" else door, credential)
+    try:
+        if door == "stream":
+            async for _ in client.stream(name_of(method), **fields):
+                break
+        else:
+            await client.call(name_of(method), **fields)
+    except Refused as refused:
+        return refused.message if refused.code == "TOOL_ERROR" else refused.code
+    except grpc.aio.AioRpcError as error:
+        return error.code().name
+    return "OK"
+
+
+async def owner(world: World, method: DescMethod, person: Person, door: str = "grpc") -> str:
+    """Return a credential of somebody's with which an rpc may be called at a door."""
+    rpc: Rpc = world.busbar.client("grpc").rpc(name_of(method))
+    if door == "mcp":
+        return await world.busbar.key(person, CredentialKind.AGENT_KEY)
+    kinds = rpc.access.kinds or (rpc.rest.credentials if door == "rest" else [])
+    kind = kinds[0] if kinds else KINDS_WITH_SCOPES.get(rpc.surface) if rpc.surface == Surface.TELEMETRY else None
+    if kind in (None, CredentialKind.SESSION):
+        return person.session
+    return await world.busbar.key(person, kind)
+
+
+@pytest.mark.parametrize(("method", "door"), every())
+async def test_without_a_credential_it_is_refused(world: World, method: DescMethod, door: str) -> None:
+    assert await code_of(world, method, door, None, example(world, method)) == "UNAUTHENTICATED"
+
+
+@pytest.mark.parametrize(("method", "door"), every())
+async def test_with_nonsense_it_is_refused(world: World, method: DescMethod, door: str) -> None:
+    for nonsense in ("x", "plnx_" + "a" * 43, "plx_" + "a" * 32, "ü" if door != "rest" else "%%%", "a" * 3000):
+        if nonsense.isascii():
+            assert await code_of(world, method, door, nonsense, example(world, method)) == "UNAUTHENTICATED"
+
+
+@pytest.mark.parametrize(("method", "door"), every(public=True))
+async def test_what_is_public_needs_no_credential_and_minds_no_bad_one(world: World, method: DescMethod, door: str) -> None:
+    for credential in (None, "nonsense"):
+        code = await code_of(world, method, door, credential, example(world, method))
+        # The example is a fresh account: the first call may make it, sign-in fails for want of the password's owner.
+        assert code in {"OK", "CONFLICT"} or (code, name_of(method)) == ("UNAUTHENTICATED", "AuthService.Login")
+
+
+@pytest.mark.parametrize(("method", "door"), every(scope=True))
+async def test_without_its_scope_it_is_refused(world: World, method: DescMethod, door: str) -> None:
+    access = option(method, ext_access)
+    options = method.parent.proto.options
+    assert options is not None
+    surface = options[ext_surface]
+    key = await world.busbar.key(world.alice, KINDS_WITH_SCOPES[surface], "nothing:else")
+    code = await code_of(world, method, door, key, example(world, method))
+    expected = f"insufficient scope: {access.scope} required" if door == "mcp" else "PERMISSION_DENIED"
+    # Over REST most of the maker's rpcs take no keys at all.
+    assert code == expected or (door == "rest" and code == "UNAUTHENTICATED")
+
+
+@pytest.mark.parametrize(("method", "door"), every(kinds=True))
+async def test_a_credential_of_another_kind_is_refused(world: World, method: DescMethod, door: str) -> None:
+    kinds = option(method, ext_access).kinds
+    for kind in (CredentialKind.SESSION, CredentialKind.AGENT_KEY, CredentialKind.TELEMETRY_KEY, CredentialKind.BOARD_TOKEN):
+        if kind not in kinds:
+            key = await world.busbar.key(world.alice, kind)
+            assert await code_of(world, method, door, key, example(world, method)) == "UNAUTHENTICATED"
+
+
+@pytest.mark.parametrize(("method", "door"), every())
+async def test_things_of_others_do_not_exist(world: World, method: DescMethod, door: str) -> None:
+    named = {field.name for field in method.input.fields} & {"board_id", "key_id"}
+    if not named:
+        stranger = await world.busbar.person()
+        code = await code_of(world, method, door, await owner(world, method, stranger, door), example(world, method))
+        # What names nothing of others shows or changes only the caller's own.
+        assert code in {"OK", "CONFLICT", "NOT_FOUND"}
+        return
+    code = await code_of(world, method, door, await owner(world, method, world.eve, door), example(world, method))
+    assert code in {"NOT_FOUND", f"board {world.board_id} not found"}
+
+
+@pytest.mark.parametrize(("method", "door"), every() + every(public=True))
+async def test_a_value_that_breaks_a_rule_is_refused_by_name(world: World, method: DescMethod, door: str) -> None:
+    fault = broken(method)
+    tool = option(method, ext_tool)
+    if fault is None or (door == "mcp" and fault[0] in tool.hidden):
+        return
+    fields = {**example(world, method), fault[0]: fault[1]}
+    code = await code_of(world, method, door, await owner(world, method, world.alice, door), fields)
+    if door == "mcp":
+        assert (tool.arguments.get(fault[0]) or fault[0]).split("_")[0] in code
+    else:
+        assert code == "INVALID_ARGUMENT"
