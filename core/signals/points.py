@@ -13,8 +13,9 @@ from core.storage.tx import Row, Tx
 _KEEP_FIRST = "ON CONFLICT (channel_id, at_us, n) DO NOTHING"
 _KEY = {"channel_id": "integer", "at_us": "bigint", "num": "double precision"}
 # Most points are numbers without labels, and time goes with the columns that are bound.
-_INSERT_NUMBERS = BulkInsert("point", {**_KEY, "recording_id": "integer"}, _KEEP_FIRST)
-_INSERT_OTHERS = BulkInsert("point", {**_KEY, "text": "text", "recording_id": "integer", "tagset_id": "integer"}, _KEEP_FIRST)
+_INSERT_NUMBERS = BulkInsert("point", {**_KEY, "recording_id": "integer"}, _KEEP_FIRST, mostly_new=True)
+_OTHERS = {**_KEY, "text": "text", "recording_id": "integer", "tagset_id": "integer"}
+_INSERT_OTHERS = BulkInsert("point", _OTHERS, _KEEP_FIRST, mostly_new=True)
 _AGAIN = (
     "INSERT INTO point (channel_id, at_us, n, num, text, recording_id, tagset_id) VALUES ($1, $2, $3, $4, $5, $6, $7)"
     " ON CONFLICT (channel_id, at_us, n) DO NOTHING"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Literal, Protocol, TypeVar
 
-from core.storage.errors import is_transient
+from core.storage.errors import is_transient, is_unique_violation
 
 Dialect = Literal["sqlite", "postgresql"]
 T = TypeVar("T")
@@ -96,6 +96,17 @@ class PostgresTx:
     async def fetch(self, sql: str, *arguments: object) -> Sequence[Row]:
         """Run a statement and return all of its rows."""
         return await self._connection.fetch(sql, *arguments)
+
+    async def copy(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bool:
+        """Add rows by binary COPY; False, with nothing added, when one of them is there already."""
+        try:
+            async with self._connection.transaction():
+                await self._connection.copy_records_to_table(table, columns=columns, records=rows)
+        except Exception as error:
+            if is_unique_violation(error):
+                return False
+            raise
+        return True
 
 
 @lru_cache(maxsize=1024)
