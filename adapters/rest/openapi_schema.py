@@ -187,7 +187,11 @@ def _constrained(field: DescField, schema: Schema) -> Schema:
     rules = options[ext_field] if options is not None and ext_field in options else None
     if rules is None or rules.ignore == Ignore.ALWAYS or "$ref" in schema:
         return schema
-    return {**schema, **_rules(rules, schema)}
+    found = _rules(rules, schema)
+    if rules.ignore == Ignore.IF_ZERO_VALUE and "pattern" in found:
+        # An empty text stands for none here, and no rule looks at it.
+        found["pattern"] = f"^$|{found['pattern']}"
+    return {**schema, **found}
 
 
 def _rules(rules: FieldRules, schema: Schema) -> Schema:

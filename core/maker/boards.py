@@ -70,6 +70,7 @@ class BoardService:
         self._quotas = settings.quotas
         self._offline_after_us = int(settings.live.offline_after_seconds * MICROSECONDS)
         self._known: dict[str, KnownBoard] = {}
+        self._left: dict[int, int] = {}
 
     async def require(self, board_id: str, caller: Principal) -> KnownBoard:
         """Return a board that the caller may see; from memory after the first time.
@@ -185,6 +186,8 @@ class BoardService:
                 setattr(row, name, values[name])
             if changed:
                 row.updated_us = self._clock.now_us()
+        if "name" in changed:
+            await self._signals.update_device(row.device_id, name=row.name)
         return self._message(row, call.caller)
 
     async def delete_board(self, request: DeleteBoardRequest, call: Call) -> DeleteBoardResponse:
@@ -197,6 +200,7 @@ class BoardService:
             ended = await self.credentials.revoke(session, await self._live_tokens(session, board.id))
             await session.delete(row)
         self._known.pop(board.id, None)
+        self._left.pop(board.device_id, None)
         self.credentials.drop(ended)
         self._bus.publish(board_topic(board.org_id, board.id), BoardDeleted())
         await self._signals.delete_device(board.device_id)
@@ -231,7 +235,12 @@ class BoardService:
             return "online"
         if seen is None:
             return "never"
-        return "online" if self._clock.now_us() - seen < self._offline_after_us else "offline"
+        alive = self._clock.now_us() - seen < self._offline_after_us and seen > self._left.get(device_id, 0)
+        return "online" if alive else "offline"
+
+    def left(self, device_id: int) -> None:
+        """Note that the connection of a board has ended: it is offline until it is heard from again."""
+        self._left[device_id] = self._clock.now_us()
 
     def last_seen_us(self, device_id: int) -> int | None:
         """Return when a board was last heard from."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from protobuf import Oneof
@@ -90,10 +92,23 @@ class PinConnection:
         return connection
 
     async def run(self) -> AsyncIterator[Frame]:
-        """Yield frames until one side ends."""
-        if self._device:
-            # Before the subscription: a board need not be told that it came.
-            self._pins.attach(self.board.device_id, self)
+        """Yield frames until one side ends. A board is online meanwhile."""
+        if not self._device:
+            async with aclosing(self._talk()) as frames:
+                async for frame in frames:
+                    yield frame
+            return
+        # Before the subscription: a board need not be told that it came.
+        self._pins.attach(self.board.device_id, self)
+        try:
+            await self._pins.signals.touch(self.board.device_id)
+            async with aclosing(self._talk()) as frames:
+                async for frame in frames:
+                    yield frame
+        finally:
+            self._pins.detach(self.board.device_id, self)
+
+    async def _talk(self) -> AsyncGenerator[Frame]:
         topic = board_topic(self.board.org_id, self.board.id)
         events = self._pins.bus.subscribe(topic, policy=Policy.LAGGED, size=QUEUED_EVENTS)
         credentials = self._pins.boards.credentials
@@ -101,8 +116,8 @@ class PinConnection:
         self._await_expiry()
         snapshot = self._pins.snapshot(self.board, self._since)
         tasks = [
-            asyncio.create_task(self._guarded(self._send_events(events, snapshot.seq))),
-            asyncio.create_task(self._guarded(self._carry_out())),
+            asyncio.create_task(self._guarded(partial(self._send_events, events, snapshot.seq))),
+            asyncio.create_task(self._guarded(self._carry_out)),
         ]
         try:
             yield Oneof(field="snapshot", value=snapshot)
@@ -117,8 +132,6 @@ class PinConnection:
                 task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.gather(*tasks, return_exceptions=True)
-            if self._device:
-                self._pins.detach(self.board.device_id, self)
 
     def replaced(self) -> None:
         """End because a newer connection of the same board took this one's place."""
@@ -138,10 +151,10 @@ class PinConnection:
         else:
             self._expiry = asyncio.get_running_loop().call_later(min(left, DAY_SECONDS), self._await_expiry)
 
-    async def _guarded(self, work: Any) -> None:  # noqa: ANN401 - a coroutine
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run one side; its failure ends the connection with that error."""
         try:
-            await work
+            await work()
         except Exception as error:  # noqa: BLE001 - handed to the reader, where the pipeline maps it
             self._out.close(error)
 

@@ -146,6 +146,18 @@ async def test_a_board_on_its_socket_is_online_and_hears_no_echo(busbar: Running
             assert (board["status"], board["firmwareVersion"], board["boardType"]) == ("online", "1.2.0", "esp8266")
         seen = [await frame(watcher), await frame(watcher)]
         assert [f["status"] for f in seen if f["type"] == "status"] == ["offline"]
+    board = (await busbar.http(alice.session).get(f"/api/boards/{bench.id}")).json()
+    assert board["status"] == "offline"
+    assert board["lastSeenAt"] is not None
+
+
+async def test_a_board_that_came_and_said_nothing_was_seen(busbar: Running, alice: Person, bench: Any) -> None:
+    async with socket_of(busbar, bench.id, bench.device_token) as device:
+        await frame(device)
+    async with socket_of(busbar, bench.id, alice.session) as watcher:
+        assert (await frame(watcher))["status"] in {"online", "offline"}
+    board = (await busbar.http(alice.session).get(f"/api/boards/{bench.id}")).json()
+    assert board["status"] != "never"
 
 
 async def test_the_newer_connection_of_a_board_wins(busbar: Running, alice: Person, bench: Any) -> None:
