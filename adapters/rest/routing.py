@@ -118,12 +118,17 @@ class Miss(Generic[T]):
     near: T | None = None
 
 
+REMEMBERED = 4096
+"""Paths whose way is remembered: the same boards and sources are asked for again and again."""
+
+
 class Router(Generic[T]):
     """Finds what serves a method and a path."""
 
     def __init__(self) -> None:
         self._literal: dict[str, dict[str, _Entry[T]]] = {}
         self._root: _Node[T] = _Node()
+        self._found: dict[tuple[str, str], Match[T]] = {}
 
     def add(self, method: str, path: str, owner: str, target: T) -> None:
         """Add a route.
@@ -139,6 +144,18 @@ class Router(Generic[T]):
 
     def find(self, method: str, path: str, raw: bytes | None = None) -> Match[T] | Miss[T]:
         """Find what serves a request; `raw` is the path before percent-decoding, where there is one."""
+        if raw is not None and b"%" in raw:
+            return self._find(method, path, raw)
+        found = self._found.get((method, path))
+        if found is None:
+            found = self._find(method, path, raw)
+            if isinstance(found, Match):
+                if len(self._found) >= REMEMBERED:
+                    self._found.clear()
+                self._found[method, path] = found
+        return found
+
+    def _find(self, method: str, path: str, raw: bytes | None) -> Match[T] | Miss[T]:
         segments = _decoded(path, raw)
         if segments is None:
             return Miss()
