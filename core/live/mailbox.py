@@ -33,6 +33,14 @@ class Mailbox(Generic[T]):
             self._items.append(item)
             self._changed.set()
 
+    def offer(self, item: T, *, beyond: int = 0) -> bool:
+        """Add an item if there is space now, or at most `beyond` items too many; return whether it was added."""
+        if self._closed or len(self._items) >= self._size + beyond:
+            return False
+        self._items.append(item)
+        self._changed.set()
+        return True
+
     def close(self, error: BaseException | None = None) -> None:
         """End the reading, at once when there is an error. The first close counts."""
         if not self._closed:

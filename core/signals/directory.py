@@ -33,6 +33,10 @@ class RecentIds(Generic[K]):
         while len(self._ids) > _REMEMBERED_IDS:
             self._ids.popitem(last=False)
 
+    def forget(self, key: K) -> None:
+        """Forget an id whose row is gone."""
+        self._ids.pop(key, None)
+
     def clear(self) -> None:
         """Forget all."""
         self._ids.clear()

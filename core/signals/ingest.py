@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from core.signals.model import Channel, Column, Device, Event, Latest, LatestChanged, Written
 from core.signals.points import Rows
-from core.signals.resolve import touch_device, upsert_channel, upsert_device, upsert_recording, upsert_tagset
+from core.signals.resolve import touch_devices, upsert_channel, upsert_device, upsert_recording, upsert_tagset
 from core.signals.rollups import Extremes, gather
 from core.signals.store import Store
 from core.signals.values import all_numbers, decode, encode, to_double, to_json
@@ -104,8 +104,9 @@ class IngestJob:
         """Write the batch."""
         self._found = found = _Found()
         for slug in sorted({encoded.column.device for encoded in self._encoded}):
-            found.devices[slug] = device = await self._device(tx, slug)
-            await touch_device(tx, device.id, self._now_us if self.by == "device" else None)
+            found.devices[slug] = await self._device(tx, slug)
+        seen = self._now_us if self.by == "device" else None
+        await touch_devices(tx, [device.id for device in found.devices.values()], seen)
         stored = [encoded for encoded in self._encoded if found.devices[encoded.column.device].recording]
         rows = Rows()
         newest: dict[int, tuple[Device, Channel, Row]] = {}

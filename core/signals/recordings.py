@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import func
@@ -13,19 +13,22 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from core.kernel.clock import Clock
 from core.kernel.errors import AlreadyExists, NotFound
+from core.signals.directory import RecentIds
 from core.signals.tables import RecordingRow
 from core.storage.database import Database
 from core.storage.errors import is_unique_violation
+from core.storage.tx import Tx
 
 
 class Recordings:
     """Opens, changes, finds and lists recordings. Points that name an unknown one open a session by themselves."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, known: RecentIds[tuple[str, str]]) -> None:
         self._database = database
         self._clock = clock
+        self._known = known
 
-    async def create(
+    async def create(  # noqa: PLR0913 - a recording has that many sides
         self,
         org_id: str,
         external_id: str | None = None,
@@ -35,6 +38,8 @@ class Recordings:
         device_id: int | None = None,
         started_us: int | None = None,
         attributes: Mapping[str, Any] | None = None,
+        status: str = "running",
+        ended_us: int | None = None,
     ) -> RecordingRow:
         """Open a recording; without an external id it is named by its public id.
 
@@ -49,8 +54,9 @@ class Recordings:
             name=name,
             device_id=device_id,
             kind=kind,
-            status="running",
+            status=status,
             started_us=self._clock.now_us() if started_us is None else started_us,
+            ended_us=ended_us,
             attributes=json.dumps(dict(attributes or {})),
         )
         try:
@@ -94,13 +100,39 @@ class Recordings:
             session.add(row)
         return row
 
+    async def replace(self, before: RecordingRow, **values: object) -> RecordingRow | None:
+        """Set columns of a recording that was read as `before`; None when somebody else changed it meanwhile."""
+        async with self._database.unit_of_work() as session:
+            row = await session.get(RecordingRow, before.id, with_for_update=True)
+            if row is None or row.model_dump() != before.model_dump():
+                return None
+            row.sqlmodel_update(values)
+        return row
+
+    async def delete(self, row: RecordingRow) -> None:
+        """Delete a recording; its points stay, without it."""
+
+        async def job(tx: Tx) -> int:
+            return await tx.execute("DELETE FROM recording WHERE id = $1", row.id)
+
+        await self._database.submit(job, committed=lambda _gone: self._known.forget((row.org_id, row.external_id)))
+
     async def list(
-        self, org_id: str, *, kind: str | None = None, device_id: int | None = None, offset: int = 0, limit: int = 50
+        self,
+        org_id: str,
+        *,
+        kind: str | Collection[str] | None = None,
+        device_id: int | None = None,
+        status: str | None = None,
+        offset: int = 0,
+        limit: int = 50,
     ) -> tuple[list[RecordingRow], int]:
         """Return recordings, the last started first, and how many there are in all."""
         conditions = [col(RecordingRow.org_id) == org_id]
         if kind is not None:
-            conditions.append(col(RecordingRow.kind) == kind)
+            conditions.append(col(RecordingRow.kind).in_([kind] if isinstance(kind, str) else kind))
+        if status is not None:
+            conditions.append(col(RecordingRow.status) == status)
         if device_id is not None:
             conditions.append(col(RecordingRow.device_id) == device_id)
         order = col(RecordingRow.started_us).desc(), col(RecordingRow.id).desc()

@@ -6,7 +6,9 @@ Each insert is written so that losing a race to another writer yields the winner
 from __future__ import annotations
 
 import hashlib
+import json
 import uuid
+from collections.abc import Sequence
 
 from core.signals.directory import CHANNEL_COLUMNS, DEVICE_COLUMNS, device_of
 from core.signals.model import Channel, Device
@@ -26,6 +28,16 @@ _RECORDING = (
     " ON CONFLICT (org_id, external_id) DO UPDATE SET external_id = excluded.external_id RETURNING id"
 )
 _TAGSET = "INSERT INTO tagset (hash, body) VALUES ($1, $2) ON CONFLICT (hash) DO UPDATE SET hash = excluded.hash RETURNING id"
+
+_TOUCH_SQLITE = (
+    "UPDATE device SET last_seen_us = coalesce($1, last_seen_us)"
+    " WHERE id IN (SELECT value FROM json_each($2)) AND deleted_us IS NULL"
+)
+# Locked in the order of their ids, so that two servers that write for the same devices do not wait for each other.
+_TOUCH_POSTGRES = (
+    "WITH found AS (SELECT id FROM device WHERE id = ANY($2::integer[]) AND deleted_us IS NULL ORDER BY id FOR UPDATE)"
+    " UPDATE device SET last_seen_us = coalesce($1::bigint, last_seen_us) FROM found WHERE device.id = found.id"
+)
 
 
 class StaleError(Exception):
@@ -56,15 +68,24 @@ async def upsert_tagset(tx: Tx, body: str) -> int:
     return (await _one(tx, _TAGSET, hashlib.sha256(body.encode()).hexdigest(), body))[0]
 
 
-async def touch_device(tx: Tx, device_id: int, seen_us: int | None) -> None:
-    """Note when a device was heard of; None leaves it.
+async def touch_devices(tx: Tx, device_ids: Sequence[int], seen_us: int | None) -> None:
+    """Note when devices were heard of; None leaves it.
+
+    One statement for all of them: on SQLite each statement waits once more for the interpreter's lock, which is worth more than
+    the statement itself as soon as hundreds of devices send at once.
 
     Raises:
-        StaleError: The device is gone.
+        StaleError: A device is gone.
     """
-    sql = "UPDATE device SET last_seen_us = coalesce($2, last_seen_us) WHERE id = $1 AND deleted_us IS NULL"
-    if not await tx.execute(sql, device_id, seen_us):
-        raise StaleError(device_id)
+    ids = sorted(device_ids)
+    if tx.dialect == "postgresql":
+        touched = await tx.execute(_TOUCH_POSTGRES, seen_us, ids)
+    else:
+        touched = await tx.execute(_TOUCH_SQLITE, seen_us, json.dumps(ids))
+    if touched < len(ids):
+        for device_id in ids:
+            if not await tx.fetch("SELECT id FROM device WHERE id = $1 AND deleted_us IS NULL", device_id):
+                raise StaleError(device_id)
 
 
 async def _one(tx: Tx, sql: str, *arguments: object) -> Row:

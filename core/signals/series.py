@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from core.signals.model import Sample, Span, StoredPoint
 from core.signals.rollups import WIDTHS_US
 from core.signals.values import decode
 from core.storage.tx import Row, Tx
 
+_FIELDS = "at_us, channel_id, n, num, text, recording_id, tagset_id"
 _READ = (
-    "SELECT at_us, channel_id, n, num, text, recording_id, tagset_id FROM point"
-    " WHERE channel_id = $1 AND at_us >= $2 AND at_us < $3 ORDER BY at_us, n LIMIT $4"
+    f"SELECT {_FIELDS} FROM point WHERE channel_id = $1 AND at_us >= $2 AND (at_us, n) > ($2, $3) AND at_us < $4"  # noqa: S608
+    " ORDER BY at_us, n LIMIT $5"
 )
+# The same for several series in one round trip, which is what counts on PostgreSQL.
+_READ_TOGETHER = f"""
+SELECT p.* FROM unnest($1::integer[], $2::bigint[], $3::integer[]) AS c(channel_id, at_us, n) CROSS JOIN LATERAL (
+  SELECT {_FIELDS} FROM point
+  WHERE channel_id = c.channel_id AND at_us >= c.at_us AND (at_us, n) > (c.at_us, c.n) AND at_us < $4
+  ORDER BY at_us, n LIMIT $5
+) AS p ORDER BY p.at_us, p.channel_id, p.n LIMIT $5
+"""  # noqa: S608 - constants
+_OF_RECORDING = " AND at_us < $4 AND recording_id = $6"
+_MOST_TOGETHER = 256
+_BEFORE = -1
+"""Below every n."""
 _FEW = "SELECT at_us, num, text FROM point WHERE channel_id = $1 AND at_us >= $2 AND at_us < $3 ORDER BY at_us, n LIMIT $4"
 # One seek finds the first point of a step, and the next seek starts at the step after it, so empty steps cost nothing.
 # CROSS JOIN keeps SQLite from walking the whole series and looking for each point among the steps.
@@ -43,27 +57,103 @@ Piece = tuple[int, int, int]
 """Rollup width, or 0 for points; start; end."""
 
 
-async def read_points(
-    tx: Tx, channels: Mapping[int, tuple[str, str]], start_us: int, end_us: int, limit: int
-) -> list[StoredPoint]:
-    """Return at most `limit` points of some channels, oldest first; channels map to slug and name.
+class Place(NamedTuple):
+    """A point's place in the order of points over all series: by time, then by series, then by n."""
 
-    Each channel is read in the order of its index. Once there are enough points, later channels are read only up to the newest
-    of them, so the work is about `limit` rows for the first channels and little for the rest.
+    at_us: int
+    channel_id: int
+    n: int
+
+
+class Placed(NamedTuple):
+    """A stored point and its place."""
+
+    place: Place
+    point: StoredPoint
+
+
+class Selection(NamedTuple):
+    """Points to read: those of some channels in a range of time, which holds its start and not its end.
+
+    Attributes:
+        channels: Slug and name by channel id.
+        recording_id: Recording to which the points belong; None for all.
     """
+
+    channels: Mapping[int, tuple[str, str]]
+    start_us: int
+    end_us: int
+    recording_id: int | None = None
+
+
+async def read_page(tx: Tx, chosen: Selection, after: Place | None, limit: int) -> list[Placed]:
+    """Return at most `limit` points, in their order, that come after a place.
+
+    Once there are enough points, further channels are read only up to the newest of them, so the work is about `limit` rows
+    for the first channels and little for the rest.
+    """
+    after = after or Place(chosen.start_us, _BEFORE, _BEFORE)
     rows: list[Row] = []
-    for channel_id in sorted(channels):
-        rows += await tx.fetch(_READ, channel_id, start_us, end_us, limit)
+    end_us = chosen.end_us
+    for part in _parts(sorted(chosen.channels), together=tx.dialect == "postgresql"):
+        rows += await _read(tx, [_begin(channel_id, after) for channel_id in part], end_us, limit, chosen.recording_id)
         if len(rows) > limit:
-            rows = sorted(rows, key=lambda row: (row[0], row[1], row[2]))[:limit]
+            rows = sorted(rows, key=_place)[:limit]
             end_us = min(end_us, rows[-1][0] + 1)
-    rows.sort(key=lambda row: (row[0], row[1], row[2]))
+    rows.sort(key=_place)
     recordings = await _bodies(tx, "SELECT external_id FROM recording WHERE id = $1", {row[5] for row in rows})
     tags = await _bodies(tx, "SELECT body FROM tagset WHERE id = $1", {row[6] for row in rows})
     return [
-        StoredPoint(*channels[row[1]], row[0], decode(row[3], row[4]), decode(None, tags.get(row[6])), recordings.get(row[5]))
+        Placed(
+            Place(*row[:3]),
+            StoredPoint(
+                *chosen.channels[row[1]],
+                row[0],
+                decode(row[3], row[4]),
+                decode(None, tags.get(row[6])),
+                recordings.get(row[5]),
+            ),
+        )
         for row in rows
     ]
+
+
+def _place(row: Row) -> tuple[int, int, int]:
+    return row[0], row[1], row[2]
+
+
+def _parts(channel_ids: list[int], *, together: bool) -> Iterator[list[int]]:
+    """Cut channels into parts to read at once: ever larger ones, since the first ones show how far the others matter."""
+    size, start = 1, 0
+    while start < len(channel_ids):
+        yield channel_ids[start : start + size]
+        start += size
+        size = min(size * 2, _MOST_TOGETHER) if together else 1
+
+
+def _begin(channel_id: int, after: Place) -> tuple[int, int, int]:
+    """Return a channel, and the time and n after which its points come after a place."""
+    if channel_id < after.channel_id:
+        return channel_id, after.at_us + 1, _BEFORE
+    return channel_id, after.at_us, after.n if channel_id == after.channel_id else _BEFORE
+
+
+async def _read(
+    tx: Tx, begins: Sequence[tuple[int, int, int]], end_us: int, limit: int, recording_id: int | None
+) -> Sequence[Row]:
+    more = () if recording_id is None else (recording_id,)
+    together = tx.dialect == "postgresql"
+    sql = _READ_TOGETHER if together else _READ
+    sql = sql if recording_id is None else sql.replace(" AND at_us < $4", _OF_RECORDING)
+    first = map(list, zip(*begins, strict=True)) if together else begins[0]
+    return await tx.fetch(sql, *first, end_us, limit, *more)
+
+
+async def recorded(tx: Tx, channel_id: int, start_us: int, end_us: int, recording_id: int) -> tuple[int, int] | None:
+    """Return the times of the first and the last point of a recording in one channel; reads all points of the range."""
+    sql = "SELECT min(at_us), max(at_us) FROM point WHERE channel_id = $1 AND at_us >= $2 AND at_us < $3 AND recording_id = $4"
+    first, last = (await tx.fetch(sql, channel_id, start_us, end_us, recording_id))[0]
+    return None if first is None else (first, last)
 
 
 async def _bodies(tx: Tx, sql: str, ids: set[int | None]) -> dict[int | None, str]:
@@ -77,7 +167,7 @@ async def _bodies(tx: Tx, sql: str, ids: set[int | None]) -> dict[int | None, st
 
 async def uniform(tx: Tx, channel_id: int, start_us: int | None, end_us: int | None, points: int) -> list[Sample]:
     """Return at most `points` points spread evenly over a range; all when they are that few."""
-    bounds = await _bounds(tx, channel_id, start_us, end_us)
+    bounds = await bounds_of(tx, channel_id, start_us, end_us)
     if bounds is None:
         return []
     start, end = bounds
@@ -89,7 +179,7 @@ async def uniform(tx: Tx, channel_id: int, start_us: int | None, end_us: int | N
 
 async def envelope(tx: Tx, channel_id: int, start_us: int | None, end_us: int | None, buckets: int) -> list[Span]:
     """Return smallest and largest number of at most `buckets` equal steps; empty steps are left out."""
-    bounds = await _bounds(tx, channel_id, start_us, end_us)
+    bounds = await bounds_of(tx, channel_id, start_us, end_us)
     if bounds is None:
         return []
     start, end = bounds
@@ -125,7 +215,7 @@ def _cover(start: int, end: int, widths: list[int]) -> Iterator[Piece]:
     yield from _cover(last, end, widths[:-1])
 
 
-async def _bounds(tx: Tx, channel_id: int, start_us: int | None, end_us: int | None) -> tuple[int, int] | None:
+async def bounds_of(tx: Tx, channel_id: int, start_us: int | None, end_us: int | None) -> tuple[int, int] | None:
     """Return the range to read; None when it is empty."""
     if start_us is None:
         rows = await tx.fetch("SELECT at_us FROM point WHERE channel_id = $1 ORDER BY at_us LIMIT 1", channel_id)

@@ -17,8 +17,12 @@ Writing
 Reading
     latest(device_id, "V1") -> Latest | None;  latest_all(device_id) -> dict[name, Latest]      from memory
     await points(org_id, slugs=, channels=, start_us=, end_us=, limit=) -> list[StoredPoint]    oldest first
+    select(org_id, slugs, channels, start_us, end_us) -> Selection;  await select_recording(row, ...)
+    await page(selection, after, limit) -> list[Placed]     any number of points, page after page
     await uniform(channel_id, start_us, end_us, points) -> list[Sample]
     await envelope(channel_id, start_us, end_us, buckets) -> list[Span]
+    await aggregate(channel_id, start_us, end_us, method, buckets=, width_us=) -> list[Sample]
+    await check(org_id, slug, channel, scope, operator, value) -> Check      whether all values meet a condition
 
 Ranges hold their start and not their end. `recordings` keeps sessions and runs. Storage failures are Unavailable everywhere.
 """
@@ -34,7 +38,7 @@ import structlog
 
 from core.kernel.clock import MICROSECONDS, Clock
 from core.kernel.errors import DomainError, NotFound
-from core.signals import removal, series
+from core.signals import aggregates, checks, removal, series
 from core.signals.ingest import IngestJob
 from core.signals.model import (
     Channel,
@@ -54,6 +58,7 @@ from core.signals.pins import PinJob
 from core.signals.recordings import Recordings
 from core.signals.resolve import StaleError, upsert_device
 from core.signals.store import Store
+from core.signals.tables import RecordingRow
 from core.storage.database import Database
 from core.storage.tx import Tx
 
@@ -61,6 +66,8 @@ log = structlog.get_logger("busbar.signals")
 
 _SWEEP_SECONDS = 3600.0
 _STALE_TRIES = 3
+_FIRST_US, _LAST_US = -(2**62), 2**62
+"""Before and after every point."""
 
 
 class Signals:
@@ -74,7 +81,7 @@ class Signals:
         self._directory = self._store.directory
         self._connections: Counter[int] = Counter()
         self._task: asyncio.Task[None] | None = None
-        self.recordings = Recordings(database, clock)
+        self.recordings = Recordings(database, clock, self._directory.recordings)
 
     async def start(self) -> None:
         """Load devices, channels and latest values, and finish deletions that a stop interrupted."""
@@ -304,8 +311,54 @@ class Signals:
         limit: int,
     ) -> list[StoredPoint]:
         """Return at most `limit` points, oldest first. None as slugs or channels means all; unknown ones have no points."""
+        return [placed.point for placed in await self.page(self.select(org_id, slugs, channels, start_us, end_us), None, limit)]
+
+    def select(
+        self, org_id: str, slugs: Sequence[str] | None, channels: Sequence[str] | None, start_us: int | None, end_us: int | None
+    ) -> series.Selection:
+        """Choose points to read by pages; None means all. Channels that come into being later are not among them."""
         chosen = self._directory.select(org_id, slugs, channels)
-        return await self._database.query(lambda tx: series.read_points(tx, chosen, start_us, end_us, limit))
+        return series.Selection(chosen, _FIRST_US if start_us is None else start_us, _LAST_US if end_us is None else end_us)
+
+    async def select_recording(
+        self,
+        recording: RecordingRow,
+        slugs: Sequence[str] | None,
+        channels: Sequence[str] | None,
+        start_us: int | None,
+        end_us: int | None,
+    ) -> series.Selection:
+        """Choose the points of a recording; of one to which none was ever assigned, those of its device and its time.
+
+        Reads the points of all chosen channels in the range once, channel after channel, to learn which of them take part.
+        """
+        chosen = self.select(recording.org_id, slugs, channels, start_us, end_us)
+        identity = recording.id or 0
+        spans: dict[int, tuple[int, int]] = {}
+        for channel_id in chosen.channels:
+            job = partial(series.recorded, channel_id=channel_id, start_us=_FIRST_US, end_us=_LAST_US, recording_id=identity)
+            span = await self._database.query(job)
+            if span is not None:
+                spans[channel_id] = span
+        if not spans:
+            return self._while_recording(recording, chosen)
+        first, last = min(span[0] for span in spans.values()), max(span[1] for span in spans.values())
+        found = {channel_id: chosen.channels[channel_id] for channel_id in spans}
+        return series.Selection(found, max(chosen.start_us, first), min(chosen.end_us, last + 1), identity)
+
+    def _while_recording(self, recording: RecordingRow, chosen: series.Selection) -> series.Selection:
+        device = self._directory.get(recording.device_id or 0)
+        channels = {
+            channel_id: names
+            for channel_id, names in chosen.channels.items()
+            if recording.device_id is None or (device is not None and names[0] == device.slug)
+        }
+        ended = self._clock.now_us() if recording.ended_us is None else recording.ended_us
+        return series.Selection(channels, max(chosen.start_us, recording.started_us), min(chosen.end_us, ended + 1))
+
+    async def page(self, chosen: series.Selection, after: series.Place | None, limit: int) -> list[series.Placed]:
+        """Return the next points of a selection after a place, at most `limit`; fewer only where there are no more."""
+        return await self._database.query(lambda tx: series.read_page(tx, chosen, after, limit))
 
     async def uniform(self, channel_id: int, start_us: int | None, end_us: int | None, points: int) -> list[Sample]:
         """Return at most `points` stored points of a channel, spread evenly over a range; all of them when they are that few.
@@ -322,6 +375,28 @@ class Signals:
         Steps longer than 10 s begin at a multiple of the rollup width that serves them, so there may be half as many as asked.
         """
         return await self._database.query(lambda tx: series.envelope(tx, channel_id, start_us, end_us, buckets))
+
+    async def aggregate(
+        self,
+        channel_id: int,
+        start_us: int | None,
+        end_us: int | None,
+        method: str,
+        *,
+        buckets: int,
+        width_us: int | None = None,
+    ) -> list[Sample]:
+        """Return `avg`, `min`, `max`, `last` or `count` of the numbers in each step of a range; see `aggregates.aggregate`."""
+        return await self._database.query(
+            lambda tx: aggregates.aggregate(tx, channel_id, start_us, end_us, method, buckets=buckets, width_us=width_us)
+        )
+
+    async def check(
+        self, org_id: str, slug: str | None, channel: str, scope: checks.Scope, operator: str, value: float
+    ) -> checks.Check:
+        """Compare the stored values of a channel with a number; without a slug, those of all devices that have it."""
+        chosen = list(self._directory.select(org_id, None if slug is None else [slug], [channel]))
+        return await self._database.query(lambda tx: checks.check(tx, chosen, scope, operator, value))
 
     # Housekeeping
 

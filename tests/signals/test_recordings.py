@@ -50,3 +50,23 @@ async def test_recordings_are_listed_the_last_started_first(bench: Bench) -> Non
     assert ([row.external_id for row in rows], total) == (["r3", "r2"], 5)
     runs, total = await bench.signals.recordings.list("org", kind="run")
     assert ([row.external_id for row in runs], total) == (["r3", "r1"], 2)
+
+
+async def test_a_change_made_meanwhile_is_not_overwritten(bench: Bench) -> None:
+    read = await bench.signals.recordings.create("org", "run-1", name="First")
+    assert await bench.signals.recordings.replace(read, name="Second") is not None
+    assert await bench.signals.recordings.replace(read, name="Third") is None
+    found = await bench.signals.recordings.find("org", "run-1")
+    assert found is not None
+    assert found.name == "Second"
+
+
+async def test_points_open_a_deleted_recording_anew(bench: Bench) -> None:
+    column = Column("rig", "temp", [NOW_US], [1.0], recording="s-1")
+    await bench.signals.write("org", [column])
+    row = await bench.signals.recordings.find("org", "s-1")
+    assert row is not None
+    await bench.signals.recordings.delete(row)
+    assert await bench.signals.recordings.find("org", "s-1") is None
+    await bench.signals.write("org", [column._replace(times_us=[NOW_US + 1])])
+    assert await bench.signals.recordings.find("org", "s-1") is not None
