@@ -167,6 +167,32 @@ def create_key(
     _show(asdict(_run(work)), as_json=as_json)
 
 
+@keys.command("list")
+def list_keys(
+    *,
+    org: Annotated[str, typer.Option(help="Id of the organisation that holds them. [default: all]")] = "",
+    data: Data = None,
+    database: Database = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print keys, oldest first, revoked ones too."""
+    found = _run(accounts.list_keys(_settings(data=data, database=database), org))
+    if as_json:
+        print(json.dumps([asdict(key) for key in found]))
+        return
+    table = Table("id", "kind", "prefix", "name", "scopes", "organisation", "revoked", box=None)
+    for key in found:
+        scopes = ", ".join(key.scopes)
+        table.add_row(key.id, key.kind, key.prefix, Text(key.name), scopes, key.org_id, key.revoked_at or "")
+    out.print(table)
+
+
+@keys.command("revoke")
+def revoke_key(key_id: str, *, data: Data = None, database: Database = None, as_json: AsJson = False) -> None:
+    """End a key. A running server refuses it within some seconds."""
+    _show(asdict(_run(accounts.revoke_key(_settings(data=data, database=database), key_id))), as_json=as_json)
+
+
 @cli.command("doctor")
 def examine(*, data: Data = None, database: Database = None, as_json: AsJson = False) -> None:
     """Print the effective settings, secrets masked, and what would keep the server from running well."""

@@ -11,6 +11,7 @@ from protobuf import DescService
 
 from core.identity.accounts import Accounts
 from core.identity.credentials import Credentials
+from core.identity.signing import ServerSecret, Signer
 from core.kernel.clock import Clock
 from core.kernel.limits import Limiter
 from core.kernel.pipeline import Observer, Platform
@@ -30,12 +31,38 @@ from core.signals.topics import publish_on
 from core.storage.database import Database
 from core.storage.idempotency import IdempotencyKeys
 from core.system.health import HealthService
+from core.telemetry.dashboard_tokens import DashboardTokens
+from core.telemetry.export import ExportService
+from core.telemetry.grants import DeviceGrants
 from core.telemetry.ingest import IngestService
 from core.telemetry.keys import KeyService
+from core.telemetry.pairing import PairingService
 from core.telemetry.query import QueryService
+from core.telemetry.quotas import PointQuotas
+from core.telemetry.recordings import RecordingKeeper
+from core.telemetry.replay import ReplayService
+from core.telemetry.runs import RunService
+from core.telemetry.sessions import SessionService
+from core.telemetry.sign_in import SignInService
+from core.telemetry.sources import SourceService
+from core.telemetry.stream.service import StreamService
+from core.telemetry.subscribe import SubscribeService
 from gen.busbar.maker.v1 import agent_keys_pb, auth_pb, boards_pb, home_assistant_pb, pins_pb
 from gen.busbar.system.v1 import health_pb
-from gen.busbar.telemetry.v1 import ingest_pb, keys_pb, query_pb
+from gen.busbar.telemetry.v1 import (
+    export_pb,
+    ingest_pb,
+    keys_pb,
+    pairing_pb,
+    query_pb,
+    replay_pb,
+    runs_pb,
+    sessions_pb,
+    sign_in_pb,
+    sources_pb,
+    stream_pb,
+    subscribe_pb,
+)
 
 log = structlog.get_logger("busbar.app")
 
@@ -49,6 +76,9 @@ class App:
         identity: Users, organisations and credentials.
         bus: Live events.
         signals: Devices, channels and points.
+        secret: What short-lived tokens are signed with.
+        dashboard_tokens: Tokens with which dashboards open their sockets.
+        point_quotas: How many points keys may write in a month.
         outbox: Where side effects that survive a restart are put in; `outbox_worker` carries them out.
         platform: All rpcs behind the one pipeline.
     """
@@ -61,6 +91,9 @@ class App:
         self.signals = Signals(self.database, partial(publish_on, self.bus), clock)
         self.credentials = Credentials(self.database, clock)
         self.identity = Accounts(self.database, self.credentials, clock)
+        self.secret = ServerSecret(settings)
+        self.dashboard_tokens = DashboardTokens(Signer(self.secret, "dashboard", clock), self.credentials)
+        self.point_quotas = PointQuotas(self.database, clock)
         self.outbox = Outbox(clock)
         self.outbox_worker = OutboxWorker(self.database, self.outbox, {}, clock=clock)
         self.idempotency = IdempotencyKeys(self.database, clock)
@@ -78,18 +111,47 @@ class App:
         quotas = self.settings.quotas
         boards = BoardService(database, credentials, signals, self.bus, clock, self.settings)
         pins = PinService(boards, signals, self.bus, limiter, clock)
+        keeper = RecordingKeeper(signals, clock)
+        self.stream = self._connect_streams(keeper)
         services: list[tuple[DescService, object]] = [
             (auth_pb.desc().services[0], AuthService(self.identity, limiter, clock)),
             (boards_pb.desc().services[0], boards),
             (pins_pb.desc().services[0], pins),
             (agent_keys_pb.desc().services[0], AgentKeyService(database, credentials, boards, clock, quotas)),
             (home_assistant_pb.desc().services[0], HomeAssistantService(boards, pins)),
-            (ingest_pb.desc().services[0], IngestService(signals, clock, quotas)),
+            (ingest_pb.desc().services[0], IngestService(signals, clock, quotas, self.point_quotas)),
             (query_pb.desc().services[0], QueryService(signals, clock)),
-            (keys_pb.desc().services[0], KeyService()),
+            (export_pb.desc().services[0], ExportService(signals, clock)),
+            (replay_pb.desc().services[0], ReplayService(signals, self.bus, clock)),
+            (subscribe_pb.desc().services[0], SubscribeService(signals, self.bus, credentials, clock)),
+            (keys_pb.desc().services[0], KeyService(database, credentials, self.point_quotas, clock)),
+            (pairing_pb.desc().services[0], PairingService(database, credentials, signals, limiter, clock)),
+            (sign_in_pb.desc().services[0], self._sign_in(limiter)),
+            (sources_pb.desc().services[0], SourceService(database, credentials, signals, clock, self.settings.live)),
+            (sessions_pb.desc().services[0], SessionService(keeper, clock)),
+            (runs_pb.desc().services[0], RunService(keeper, clock)),
+            (stream_pb.desc().services[0], self.stream),
             (health_pb.desc().services[0], HealthService(database, signals, lambda: self.platform.draining)),
         ]
         return [rpc for descriptor, implementation in services for rpc in bind(descriptor, implementation)]
+
+    def _connect_streams(self, keeper: RecordingKeeper) -> StreamService:
+        return StreamService(
+            self.database,
+            self.credentials,
+            self.signals,
+            self.clock,
+            bus=self.bus,
+            keeper=keeper,
+            tokens=self.dashboard_tokens,
+            quotas=self.point_quotas,
+            shell=self.settings.stream.execute,
+            limited=self.settings.rate_limits == "on",
+        )
+
+    def _sign_in(self, limiter: Limiter) -> SignInService:
+        grants = DeviceGrants(self.database, self.credentials, self.clock)
+        return SignInService(self.identity, grants, self.dashboard_tokens, self.bus, limiter, self.settings)
 
     @classmethod
     async def create(cls, settings: Settings, *, clock: Clock | None = None) -> App:
@@ -100,11 +162,13 @@ class App:
             BindingError: A proto and its code do not agree.
         """
         app = cls(settings, clock or Clock())
+        app.secret.start()
         await app.database.start()
         try:
             await app.database.migrate()
             await app.signals.start()
             await app.credentials.start()
+            await app.point_quotas.start()
             app.outbox_worker.start()
             app.idempotency.start()
         except BaseException:
@@ -115,8 +179,10 @@ class App:
     async def close(self) -> None:
         """Stop every foundation; what was acknowledged is stored."""
         for part in (
+            self.stream.close,
             self.outbox_worker.stop,
             self.idempotency.stop,
+            self.point_quotas.stop,
             self.credentials.stop,
             self.signals.stop,
             self.bus.close,

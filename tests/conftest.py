@@ -9,9 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
+from argon2 import PasswordHasher
 
 from adapters.server import Server
 from core.app import App
+from core.identity import secrets
 from core.kernel.clock import Clock
 from core.kernel.settings import Settings
 from gen.busbar.api.v1.options_pb import CredentialKind
@@ -113,6 +115,12 @@ class Running:
 
 
 Start = Callable[..., Awaitable[Running]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cheap_passwords() -> None:
+    """Hash passwords at the least cost: the people of these tests live for seconds, and there are thousands of them."""
+    secrets._hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from protobuf import Message, message_from_json_value
 
 from core.kernel.rpc import PATH_VARIABLE, Rpc, verb_and_path
 from gen.busbar.api.v1.options_pb import CredentialKind, Surface
+from gen.google.api.httpbody_pb import HttpBody
 
 STATUS_CODES = {
     400: "INVALID_ARGUMENT",
@@ -126,6 +127,8 @@ class RestClient(Door):
             body = answer.json()
             code = STATUS_CODES.get(answer.status_code, str(answer.status_code))
             raise Refused(code, str(body.get("message") or body.get("error")))
+        if rpc.response is HttpBody:
+            return HttpBody(content_type=answer.headers["content-type"], data=answer.content)
         return message_from_json_value(rpc.response, answer.json(), ignore_unknown_fields=True)
 
     async def send(self, rpc: Rpc, fields: dict[str, Any]) -> httpx.Response:
@@ -161,7 +164,8 @@ class McpClient(RestClient):
         rpc = self.rpc(name)
         if rpc.tool is None:
             raise LookupError(f"{name} is no tool")
-        arguments = {rpc.tool.arguments.get(key) or self._spelling(rpc, key): value for key, value in fields.items()}
+        spelled = {field.name: field.json_name for field in rpc.request.desc().fields}
+        arguments = {rpc.tool.arguments.get(key) or spelled.get(key, key): value for key, value in fields.items()}
         result = await self.method("tools/call", {"name": rpc.tool.name, "arguments": arguments})
         if result.get("isError"):
             raise Refused("TOOL_ERROR", result["content"][0]["text"])

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from core.identity.accounts import Accounts
 from core.identity.credentials import Credentials
-from core.kernel.clock import Clock
+from core.identity.tables import CredentialRow
+from core.kernel.clock import Clock, to_datetime
 from core.kernel.errors import FailedPrecondition, NotFound
 from core.kernel.settings import Settings
 from core.storage.database import Database
@@ -33,6 +34,22 @@ class NewKey:
     scopes: list[str]
     org_id: str
     user_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """A key, without its secret."""
+
+    id: str
+    kind: str
+    name: str
+    prefix: str
+    scopes: list[str]
+    org_id: str
+    user_id: str | None
+    created_at: str
+    expires_at: str | None
+    revoked_at: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +141,34 @@ async def create_key(settings: Settings, kind: str, scopes: list[str], *, org: s
             user_id = None
         issued = await accounts.issue(KEY_KINDS[kind], org_id, user_id=user_id, scopes=tuple(scopes), name=name)
     return NewKey(issued.secret, issued.row.id, kind, issued.row.prefix, scopes, org_id, user_id)
+
+
+async def list_keys(settings: Settings, org: str) -> list[KnownKey]:
+    """Return the keys of an organisation, or all; oldest first, revoked ones too."""
+    async with open_accounts(settings) as accounts:
+        return [_known_key(row) for row in await accounts.list_keys(KEY_KINDS.values(), org or None)]
+
+
+async def revoke_key(settings: Settings, key_id: str) -> KnownKey:
+    """End a key; a running server refuses it within some seconds. Raises NotFound."""
+    async with open_accounts(settings) as accounts:
+        return _known_key(await accounts.revoke(key_id, KEY_KINDS.values()))
+
+
+def _known_key(row: CredentialRow) -> KnownKey:
+    kind = next(name for name, kind in KEY_KINDS.items() if int(kind) == row.kind)
+    return KnownKey(
+        id=row.id,
+        kind=kind,
+        name=row.name,
+        prefix=row.prefix,
+        scopes=row.scopes.split(","),
+        org_id=row.org_id,
+        user_id=row.user_id,
+        created_at=to_datetime(row.created_us).isoformat(),
+        expires_at=None if row.expires_us is None else to_datetime(row.expires_us).isoformat(),
+        revoked_at=None if row.revoked_us is None else to_datetime(row.revoked_us).isoformat(),
+    )
 
 
 async def _holder(accounts: Accounts, settings: Settings, org: str, user: str) -> tuple[str, str | None]:

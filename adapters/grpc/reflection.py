@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.resources import files
 
 # The reflection service of grpcio speaks this runtime and no other; its messages meet ours nowhere.
@@ -11,8 +12,9 @@ from grpc_reflection.v1alpha import reflection_pb2
 from protobuf.wkt import FileDescriptorSet
 
 
+@cache
 def pool() -> descriptor_pool.DescriptorPool:
-    """Return the descriptors of our services, of health and of reflection itself."""
+    """Return the descriptors of our services, of health and of reflection itself; read once, since nothing changes them."""
     found = descriptor_pool.DescriptorPool()
     for file in FileDescriptorSet.from_binary((files("gen") / "descriptors.binpb").read_bytes()).file:
         found.AddSerializedFile(file.to_binary())

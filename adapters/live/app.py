@@ -98,7 +98,7 @@ class LiveApp:
         handshake = Handshake(request, endpoint.dialect, send, call.request_id, scope)
         try:
             await self._platform.admit(endpoint.rpc, call)
-            self._check_origin(request, call)
+            _check_origin(call)
             opening = _opening(endpoint, match.values, request.query)
         except DomainError as error:
             message = endpoint.opening.request.desc() if endpoint.opening is not None else None
@@ -158,17 +158,22 @@ class LiveApp:
             request_id=request.request_id or new_request_id(),
             base_url=request.base_url,
             client_id=f"c{secrets.token_hex(5)}",
+            foreign_origin=self._foreign_origin(request),
         )
 
-    def _check_origin(self, request: Request, call: Call) -> None:
-        """Refuse a page of another site that comes with the cookie of a user."""
+    def _foreign_origin(self, request: Request) -> str | None:
         origin = request.header(b"origin")
-        if origin is None or call.credential_source != "cookie":
-            return
-        if origin not in self._origins and not request.is_own_origin(origin):
-            raise PermissionDenied(
-                "requests from this origin are not accepted", reason=ErrorReason.ORIGIN_REFUSED, origin=origin[:256]
-            )
+        if origin is None or origin in self._origins or request.is_own_origin(origin):
+            return None
+        return origin[:256]
+
+
+def _check_origin(call: Call) -> None:
+    """Refuse a page of another site that comes with the cookie of a user."""
+    if call.foreign_origin is not None and call.credential_source == "cookie":
+        raise PermissionDenied(
+            "requests from this origin are not accepted", reason=ErrorReason.ORIGIN_REFUSED, origin=call.foreign_origin
+        )
 
 
 def _endpoint(rpc: Rpc, socket: Socket, path: str) -> Endpoint:

@@ -103,6 +103,7 @@ class Connection:
         self._ended = asyncio.Event()
         self._ending: Ending | None = None
         self._gone = False
+        self._heard = False
 
     def incoming(self, opening: Message[Any] | None) -> Incoming:
         """Return the stream of requests, which begins with the opening one."""
@@ -151,8 +152,12 @@ class Connection:
             try:
                 message = self._frames.read(data)
             except BadFrame as bad:
+                if self._accept_first and not self._heard:
+                    # The first frame says who is there; without that there is nobody to talk with.
+                    raise bad.error from bad
                 await self._transmit_frame(text(self._style.error(bad.error, bad.sentence, bad.members)))
             else:
+                self._heard = True
                 await self._incoming.put(message)
 
     async def _transmit_frame(self, frame: str | bytes) -> None:

@@ -84,6 +84,9 @@ def _telemetry_error(error: DomainError, sentence: str, frame: Members) -> Membe
 def _telemetry_code(error: DomainError) -> str:
     if error.reason == ErrorReason.MALFORMED_BODY:
         return "INVALID_JSON"
+    if error.reason == ErrorReason.STORAGE_UNAVAILABLE:
+        # Clients know the loss of storage by the name of what kept it when their protocol was made.
+        return "REDIS_UNAVAILABLE"
     return "INVALID_MESSAGE" if error.reason == ErrorReason.INVALID_FIELD else error.reason.name
 
 

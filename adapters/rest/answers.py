@@ -58,8 +58,9 @@ class Codec:
         self._dialect = dialect
         self._desc = rpc.response.desc()
         self._part = field_by_name(self._desc, rule.response_body) if rule.response_body else None
-        self._encode = encoder(self._desc, dialect.style)
-        self._encode_part = None if self._part is None else field_encoder(self._part, dialect.style)
+        style = dialect.answer_style(rpc.rest)
+        self._encode = encoder(self._desc, style)
+        self._encode_part = None if self._part is None else field_encoder(self._part, style)
         self._opaque = self._desc.type_name == HTTP_BODY or _is_http_body(self._part)
         revision = field_by_name(self._desc, REVISION)
         self._revision = revision.local_name if revision and isinstance(revision.value, DescFieldValueScalar) else None

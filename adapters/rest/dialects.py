@@ -10,7 +10,7 @@ import base64
 import binascii
 import ipaddress
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from math import ceil
 from typing import Any
@@ -23,7 +23,7 @@ from adapters.rest.codec import Style, as_object
 from adapters.rest.descriptors import field_by_name, json_name
 from core.kernel.errors import DomainError, FieldViolation
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
-from gen.busbar.api.v1.options_pb import CredentialKind, Limit, Surface
+from gen.busbar.api.v1.options_pb import CredentialKind, Limit, Rest, Surface
 
 Headers = dict[bytes, bytes]
 """Header fields of a request by lower-case name."""
@@ -149,6 +149,10 @@ class Dialect:
     plain_ok: bool = False
     www_authenticate: Callable[[str, DomainError | None], bool] = lambda _path, _error: False
     mark: str = "\n"
+
+    def answer_style(self, rest: Rest) -> Style:
+        """Return how the answers of an rpc are written: as all of the surface are, unless its options say otherwise."""
+        return replace(self.style, nulls=True) if rest.nulls else self.style
 
     def refusal(self, error: DomainError, asked: Asked) -> Refusal:
         """Return the status and the sentence for an error."""

@@ -322,7 +322,7 @@ class _Operation:
         answer: Schema = {"description": comment(rpc.response.desc().type_name) or "Success."}
         if status != "204":
             answer["content"] = self._content()
-        responses = {status: answer}
+        responses = {code: answer for code in (status, *map(str, rpc.rest.also))}
         name, schema = ERRORS[rpc.surface]
         self._schemas.components.setdefault(name, schema)
         reference = {"$ref": f"#/components/schemas/{name}"}
@@ -335,7 +335,7 @@ class _Operation:
         return responses
 
     def _content(self) -> Schema:
-        rpc, style = self._rpc, self._dialect.style
+        rpc, style = self._rpc, self._dialect.answer_style(self._rpc.rest)
         part = field_by_name(rpc.response.desc(), self._rule.response_body) if self._rule.response_body else None
         if rpc.response.desc().type_name == "google.api.HttpBody":
             return {"*/*": {"schema": {"type": "string", "format": "binary"}}}
@@ -367,7 +367,8 @@ class _Operation:
 
     def _security(self) -> list[dict[str, list[str]]]:
         rpc = self._rpc
-        if rpc.access.level == Access.Level.PUBLIC and not rpc.rest.query_token:
+        # A public operation that names credentials has a use for them.
+        if rpc.access.level == Access.Level.PUBLIC and not rpc.rest.query_token and not rpc.rest.credentials:
             return []
         kinds = frozenset(rpc.rest.credentials) or self._dialect.accepts or frozenset(SCHEMES)
         if rpc.access.kinds:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy.exc import IntegrityError
@@ -105,18 +106,25 @@ class Accounts:
             candidate = f"{base[:26]}{number}"
         return candidate
 
-    async def sign_in(self, login: str, password: str) -> Account | None:
-        """Open a session; None for an unknown user and for a wrong password, after the same work."""
+    async def check_password(self, login: str, password: str) -> Account | None:
+        """Return whose password it is; None for an unknown user and for a wrong password, after the same work."""
         login = login.strip().lower()
         async with self._database.read() as session:
             column = UserRow.email if "@" in login else UserRow.username
             user = (await session.exec(select(UserRow).where(col(column) == login))).one_or_none()
+            org_id = "" if user is None else await self._home(session, user.id)
         if not await verify_password(user.password_hash if user else None, password) or user is None:
             return None
+        return Account(user, org_id)
+
+    async def sign_in(self, login: str, password: str) -> Account | None:
+        """Open a session; None for an unknown user and for a wrong password, after the same work."""
+        account = await self.check_password(login, password)
+        if account is None:
+            return None
         async with self._database.unit_of_work() as session:
-            org_id = await self._home(session, user.id)
-            issued = await self.credentials.issue(session, CredentialKind.SESSION, org_id, user_id=user.id)
-        return Account(user, org_id, issued)
+            issued = await self.credentials.issue(session, CredentialKind.SESSION, account.org_id, user_id=account.user.id)
+        return Account(account.user, account.org_id, issued)
 
     async def sign_out(self, credential_id: str) -> None:
         """End one session."""
@@ -200,6 +208,25 @@ class Accounts:
             return await self.credentials.issue(
                 session, kind, org_id, user_id=user_id, scopes=scopes, name=name, expires_us=expires_us
             )
+
+    async def list_keys(self, kinds: Iterable[CredentialKind], org_id: str | None) -> list[CredentialRow]:
+        """Return the keys of some kinds, of one organisation or of all, oldest first."""
+        query = select(CredentialRow).where(col(CredentialRow.kind).in_([int(kind) for kind in kinds]))
+        if org_id is not None:
+            query = query.where(col(CredentialRow.org_id) == org_id)
+        async with self._database.read() as session:
+            return list((await session.exec(query.order_by(col(CredentialRow.created_us), col(CredentialRow.id)))).all())
+
+    async def revoke(self, credential_id: str, kinds: Iterable[CredentialKind]) -> CredentialRow:
+        """End a credential of one of some kinds. Raises NotFound."""
+        async with self._database.unit_of_work() as session:
+            row = await session.get(CredentialRow, credential_id)
+            if row is None or row.kind not in [int(kind) for kind in kinds]:
+                raise NotFound(f"key {credential_id} not found", key=credential_id)
+            ended = await self.credentials.revoke(session, [credential_id])
+            await session.refresh(row)
+        self.credentials.drop(ended)
+        return row
 
     async def _home(self, session: AsyncSession, user_id: str) -> str:
         memberships = select(MembershipRow.org_id).where(col(MembershipRow.user_id) == user_id)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import structlog
-from sqlalchemy import update
+from sqlalchemy import ColumnElement, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -33,6 +33,9 @@ SESSION_LIFE_US = 30 * 24 * 3600 * MICROSECONDS
 
 FLUSH_SECONDS = 5.0
 """How late the time of last use may be in storage."""
+
+REVOKED_OVERLAP_US = 60 * MICROSECONDS
+"""How far behind another process's clock, or the commit of a revocation, may be without the revocation being missed."""
 
 MOST_CREDENTIAL_BYTES = 4096
 """A longer secret is refused unread: none of ours is that long."""
@@ -60,6 +63,7 @@ class Credentials:
         self._extended: dict[str, int] = {}
         self._watchers: dict[str, set[Callable[[], None]]] = defaultdict(set)
         self._flusher: asyncio.Task[None] | None = None
+        self._checked_us = clock.now_us()
 
     async def start(self) -> None:
         """Begin to write times of last use in the background."""
@@ -96,18 +100,35 @@ class Credentials:
         """Return the caller, or None for a credential that is unknown, expired or revoked."""
         if len(credential) > MOST_CREDENTIAL_BYTES:
             return None
-        digest = hash_secret(credential)
+        # The digest of a random secret is no oracle: looking it up by an index tells nothing about near misses.
+        row = await self._load(col(CredentialRow.hash) == hash_secret(credential))
+        return None if row is None else self.known(credential)
+
+    async def find(self, credential_id: str) -> Principal | None:
+        """Return whom a credential stands for by its id, or None for one that is unknown, expired or revoked."""
+        digest = self._hashes.get(credential_id)
+        if digest is None:
+            row = await self._load(col(CredentialRow.id) == credential_id)
+            if row is None:
+                return None
+            digest = row.hash
+        principal = self._known.get(digest)
+        if principal is None or (principal.expires_at_us is not None and principal.expires_at_us <= self._clock.now_us()):
+            return None
+        return principal
+
+    async def _load(self, wanted: ColumnElement[bool]) -> CredentialRow | None:
+        """Take the caller of a live credential into memory."""
         async with self._database.read() as session:
-            # The digest of a random secret is no oracle: looking it up by an index tells nothing about near misses.
-            row = (await session.exec(select(CredentialRow).where(col(CredentialRow.hash) == digest))).one_or_none()
+            row = (await session.exec(select(CredentialRow).where(wanted))).one_or_none()
             if row is None or row.revoked_us is not None:
                 return None
             if row.expires_us is not None and row.expires_us <= self._clock.now_us():
                 return None
             role = await self._role(session, row)
-        self._known[digest] = _principal(row, role)
-        self._hashes[row.id] = digest
-        return self.known(credential)
+        self._known[row.hash] = _principal(row, role)
+        self._hashes[row.id] = row.hash
+        return row
 
     async def _role(self, session: AsyncSession, row: CredentialRow) -> str:
         if row.user_id is None:
@@ -198,10 +219,20 @@ class Credentials:
                     values["expires_us"] = extended[credential_id]
                 await session.exec(update(CredentialRow).where(col(CredentialRow.id) == credential_id).values(**values))
 
+    async def drop_revoked(self) -> None:
+        """Drop what other processes revoked lately, such as the command line beside a running server."""
+        now = self._clock.now_us()
+        since = self._checked_us - REVOKED_OVERLAP_US
+        async with self._database.read() as session:
+            ended = (await session.exec(select(CredentialRow.id).where(col(CredentialRow.revoked_us) > since))).all()
+        self.drop(ended)
+        self._checked_us = now
+
     async def _flush_often(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             try:
+                await self.drop_revoked()
                 await self.flush()
             except Unavailable:
                 # Storage is away; the next use of each credential brings its time again.
@@ -214,12 +245,15 @@ class Credentials:
 
 
 def _principal(row: CredentialRow, role: str) -> Principal:
+    kind = CredentialKind(row.kind)
+    # An empty list is what a telemetry key has by default, and never full access.
+    scopes = row.scopes or ("write" if kind == CredentialKind.TELEMETRY_KEY else "")
     return Principal(
         credential_id=row.id,
-        kind=CredentialKind(row.kind),
+        kind=kind,
         org_id=row.org_id,
         user_id=row.user_id,
-        scopes=frozenset(filter(None, row.scopes.split(","))),
+        scopes=frozenset(filter(None, scopes.split(","))),
         role=role,
         bound_to=row.bound_to,
         board_ids=None if row.board_ids is None else frozenset(json.loads(row.board_ids)),

@@ -65,4 +65,4 @@ class CredentialRow(SQLModel, table=True):
     created_us: int = Field(sa_type=BigInteger)
     expires_us: int | None = Field(default=None, sa_type=BigInteger)
     last_used_us: int | None = Field(default=None, sa_type=BigInteger)
-    revoked_us: int | None = Field(default=None, sa_type=BigInteger)
+    revoked_us: int | None = Field(default=None, sa_type=BigInteger, index=True)

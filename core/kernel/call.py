@@ -78,6 +78,7 @@ class Call:
         base_url: Address under which the caller reached the server, without a path.
         raw: Body as it came, for an rpc with `raw_body`.
         client_id: Names a live connection.
+        foreign_origin: Origin of a page of another site that made the call; None for own pages and for whatever is no page.
         principal: Who calls, once the pipeline knows.
         admitted: The rpc to which the call was admitted.
         status: Success status to answer with instead of the declared one.
@@ -99,6 +100,7 @@ class Call:
     base_url: str = ""
     raw: bytes | None = None
     client_id: str | None = None
+    foreign_origin: str | None = None
 
     principal: Principal | None = None
     admitted: Rpc | None = None

@@ -72,6 +72,12 @@ class Live(BaseModel):
     )
 
 
+class Stream(BaseModel):
+    """How live telemetry behaves."""
+
+    execute: bool = Field(default=False, description="Whether dashboards may run commands in the shell of a device.")
+
+
 class Outgoing(BaseModel):
     """Which addresses that users gave the server may call, for webhooks and downloads. Public ones always."""
 
@@ -113,9 +119,13 @@ class Settings(BaseSettings):
     admin_password: SecretStr = Field(
         default=SecretStr(""), description="Password of the first administrator; random when empty."
     )
+    secret_key: SecretStr = Field(
+        default=SecretStr(""), description="Secret that signs short-lived tokens; a file in the data directory when empty."
+    )
     quotas: Quotas = Field(default_factory=Quotas, description="How much an account may hold.")
     storage: Storage = Field(default_factory=Storage, description="How storage behaves.")
     live: Live = Field(default_factory=Live, description="How live streams behave.")
+    stream: Stream = Field(default_factory=Stream, description="How live telemetry behaves.")
     outgoing: Outgoing = Field(default_factory=Outgoing, description="Which addresses that users gave may be called.")
 
     @property

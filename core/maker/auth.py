@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from core.identity.accounts import Account, Accounts
+from core.identity.attempts import SignInAttempts
 from core.identity.credentials import SESSION_LIFE_US
 from core.identity.secrets import verify_password
 from core.identity.tables import UserRow
 from core.kernel.call import Call, Cookie
 from core.kernel.clock import MICROSECONDS, Clock, to_timestamp
-from core.kernel.errors import InvalidArgument, ResourceExhausted, Unauthenticated
+from core.kernel.errors import InvalidArgument, Unauthenticated
 from core.kernel.limits import Limiter
 from gen.busbar.api.v1.options_pb import CredentialKind
 from gen.busbar.maker.v1.auth_pb import (
@@ -24,8 +25,6 @@ from gen.busbar.maker.v1.auth_pb import (
 )
 
 COOKIE = "plynx_session"
-FAILURES, FAILURE_WINDOW = 10, 600
-"""Failed sign-ins of one account or address before it must wait, and the seconds in which they count."""
 
 
 class AuthService:
@@ -33,7 +32,7 @@ class AuthService:
 
     def __init__(self, accounts: Accounts, limiter: Limiter, clock: Clock) -> None:
         self._accounts = accounts
-        self._limiter = limiter
+        self._attempts = SignInAttempts(limiter)
         self._clock = clock
 
     async def register(self, request: RegisterRequest, call: Call) -> SessionEnvelope:
@@ -47,14 +46,10 @@ class AuthService:
 
     async def login(self, request: LoginRequest, call: Call) -> SessionEnvelope:
         """Check the password and open a session. Failures count against the account and against the address."""
-        keys = [("login-account", request.email.strip().lower()), ("login-address", call.address)]
-        wait = max(self._limiter.wait(key, FAILURES, FAILURE_WINDOW) for key in keys)
-        if wait > 0:
-            raise ResourceExhausted("too many failed sign-ins, try again later", retry_after=wait)
+        self._attempts.check(request.email, call.address)
         account = await self._accounts.sign_in(request.email, request.password)
         if account is None:
-            for key in keys:
-                self._limiter.count(key, FAILURES)
+            self._attempts.failed(request.email, call.address)
             raise Unauthenticated("invalid email or password")
         return self._signed_in(account, call)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any, cast
 
 import msgspec
@@ -16,6 +17,7 @@ from core.kernel.errors import FieldViolation, InvalidArgument
 from core.kernel.validation import invalid
 from core.signals.model import Column, Value
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
+from gen.busbar.telemetry.v1.ingest_pb import Point
 
 SOURCE_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,255}")
 SECONDS_BELOW = 1e12
@@ -23,6 +25,8 @@ SECONDS_BELOW = 1e12
 MOST_MS = 9.2e15
 """Largest timestamp that still fits 64 bits of microseconds."""
 _SOURCE_RULE = "must be lower case letters, digits, '.', '_' and '-', at most 256"
+MOST_EXACT = 2.0**53
+"""Largest whole number below which a double misses none."""
 MOST_METRIC = 256
 """Characters of a metric."""
 MOST_DEPTH = 64
@@ -89,8 +93,58 @@ def decode_points(raw: bytes, now_us: int, most: int, default_source: str | None
     default = body.source_id or body.device_id or default_source
     if default is not None and not SOURCE_ID.fullmatch(default):
         raise _bad(_SOURCE_RULE, "source_id")
+    return _columns(body.points, now_us, default)
+
+
+def decode_frame(points: Sequence[Point], source: str, session: str, now_us: int, most: int) -> list[Column]:
+    """Return the points of a message as columns of one source, whatever source they name.
+
+    Args:
+        points: Points, unchecked.
+        source: Source of all of them.
+        session: Recording of points that name none, neither themselves nor in the tag `session_id`.
+        now_us: Time of points that bring none.
+        most: Points that one frame may hold.
+
+    Raises:
+        InvalidArgument: A point is wrong; the first wrong one is named by its index.
+    """
+    if len(points) > most:
+        raise InvalidArgument(f"too many points: {len(points)} (max {most})", field="points")
+    return _columns([_of_message(point, source, session) for point in points], now_us, source)
+
+
+def _of_message(point: Point, source: str, session: str) -> _Point:
+    kind = None if point.value is None else point.value.kind
+    if kind is None:
+        value: Any = msgspec.UNSET
+    else:
+        value = kind.value if kind.field in ("number_value", "string_value", "bool_value") else as_json(point.value)
+    tags: dict[str, Any] | None = None if point.tags is None else as_json(point.tags)
+    recording = point.session_id or point.run_id
+    if not recording:
+        tagged = tags.get("session_id") if tags else None
+        recording = tagged if isinstance(tagged, str) and tagged else session
+    return _Point(point.metric, value, point.timestamp, source, None, tags, recording, None, point.class_)
+
+
+def as_json(message: Any) -> Any:  # noqa: ANN401 - a Value or a Struct, and any JSON
+    """Return a free-form message as JSON, with whole numbers as the integers that they were when they came."""
+    return _whole(message.to_python())
+
+
+def _whole(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) <= MOST_EXACT else value
+    if isinstance(value, dict):
+        members = cast("dict[str, Any]", value)
+        return {key: _whole(item) for key, item in members.items()}
+    return [_whole(item) for item in cast("list[Any]", value)] if isinstance(value, list) else value
+
+
+def _columns(points: Sequence[_Point], now_us: int, default: str | None) -> list[Column]:
     series: dict[tuple[str, str, str | None, str], _Series] = {}
-    for index, point in enumerate(body.points):
+    for index, point in enumerate(points):
         value = _value(point, index)
         kind = "event" if point.class_ == "event" or not isinstance(value, float) else "metric"
         recording = point.session_id or point.run_id or None

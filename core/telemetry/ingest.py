@@ -12,6 +12,7 @@ from core.signals.model import Column, Written
 from core.signals.service import Signals
 from core.telemetry.columns import decode_columns
 from core.telemetry.decode import decode_points
+from core.telemetry.quotas import PointQuotas
 from gen.busbar.telemetry.v1.ingest_pb import (
     IngestColumnsRequest,
     IngestColumnsResponse,
@@ -23,10 +24,11 @@ from gen.busbar.telemetry.v1.ingest_pb import (
 class IngestService:
     """Stores points of sources."""
 
-    def __init__(self, signals: Signals, clock: Clock, quotas: Quotas) -> None:
+    def __init__(self, signals: Signals, clock: Clock, quotas: Quotas, point_quotas: PointQuotas) -> None:
         self._signals = signals
         self._clock = clock
         self._quotas = quotas
+        self._point_quotas = point_quotas
 
     async def ingest(self, request: IngestRequest, call: Call) -> IngestResponse:
         """Store one batch, all or none."""
@@ -36,7 +38,7 @@ class IngestService:
         columns = decode_points(raw, self._clock.now_us(), self._quotas.points_per_request, caller.bound_to)
         sources = {column.device for column in columns}
         _require_bound(sources, caller)
-        written = await self._store(columns, caller)
+        written = await self._store(columns, call)
         return IngestResponse(
             success=True,
             count=written.received,
@@ -45,8 +47,11 @@ class IngestService:
             source_id=next(iter(sources)) if len(sources) == 1 else None,
         )
 
-    async def _store(self, columns: list[Column], caller: Principal) -> Written:
-        return await self._signals.write(caller.org_id, columns) if columns else Written(0, 0, 0)
+    async def _store(self, columns: list[Column], call: Call) -> Written:
+        if not columns:
+            return Written(0, 0, 0)
+        with self._point_quotas.counted(call, sum(len(column.times_us) for column in columns)):
+            return await self._signals.write(call.caller.org_id, columns)
 
     async def ingest_columns(
         self, requests: AsyncIterator[IngestColumnsRequest], call: Call
@@ -58,7 +63,7 @@ class IngestService:
             try:
                 columns = decode_columns(request)
                 _require_bound({column.device for column in columns}, caller)
-                stored = (await self._store(columns, caller)).stored
+                stored = (await self._store(columns, call)).stored
             except DomainError as error:
                 yield IngestColumnsResponse(seq=request.seq, received=received, error=error.message)
             else:

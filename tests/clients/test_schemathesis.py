@@ -22,7 +22,7 @@ UNFIT = (
     # Some rules are no part of a schema: a cursor is one that the server made, an expiry lies in the future.
     "positive_data_acceptance",
 )
-ENDLESS = ":watch$"
+ENDLESS = "(:watch|/subscribe|/replay)$"
 """Streams, which never end and so cannot be read whole."""
 LENIENT = "negative_data_rejection"
 
@@ -48,6 +48,8 @@ PARTS = {
     # Methods that are only aliases are not described.
     "home assistant": Part("^/api/ha", "agent", ("allow_header_conformance",)),
     "telemetry": Part("^(/api/v1/telemetry|/api/auth/verify-key|/health)", "device"),
+    # `pair` could be a source by its form, so its path has the methods of both.
+    "recordings": Part("^/api/(sources|sessions|runs|commands|device-tokens)", "device", ("allow_header_conformance",)),
     # What ingest has no use for it does not look at, since devices send all kinds of members.
     "ingest": Part("^(/ingest|/api/ingest)", "device", (LENIENT,)),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import httpx
@@ -79,3 +80,15 @@ def test_organisations_are_listed_oldest_first(run: Run, migrated: Path) -> None
         run("org", "create", name, "--data", migrated)
     listed = run("org", "list", "--data", migrated, "--json").json
     assert [org["name"] for org in listed] == ["North", "South"]
+
+
+def test_a_key_revoked_on_the_command_line_shows_so_in_the_list(run: Run, migrated: Path) -> None:
+    org = run("org", "create", "Bench", "--data", migrated, "--json").json
+    options = ("--org", org["id"], "--data", migrated, "--json")
+    made = [run("key", "create", "--kind", "telemetry", "--name", name, *options).json for name in ("a", "b")]
+    assert run("key", "revoke", made[0]["id"], "--data", migrated, "--json").json["revoked_at"]
+    listed = run("key", "list", *options)
+    assert made[1]["key"] not in listed.out
+    assert [(key["name"], key["revoked_at"] is None) for key in json.loads(listed.out)] == [("a", False), ("b", True)]
+    unknown = run("key", "revoke", "cred_ghost", "--data", migrated)
+    assert (unknown.status, "not found" in unknown.err) == (1, True)

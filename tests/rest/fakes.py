@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+from protobuf import DescMethod
 from protobuf.wkt import Timestamp, Value
 
 from adapters.rest.app import RestApp
@@ -266,8 +268,38 @@ SERVICES = {
 
 
 def fake_rpcs(world: World) -> list[Rpc]:
-    """Bind a fake to every service of the proto."""
-    return [rpc for module, fake in SERVICES.items() for rpc in bind(module.desc().services[0], fake(world))]
+    """Bind a fake to every service of the proto; what a fake does not have answers with an empty message."""
+    rpcs: list[Rpc] = []
+    for module, fake in SERVICES.items():
+        service = module.desc().services[0]
+        rest = {_handler_name(m): _empty(m) for m in service.methods if not hasattr(fake, _handler_name(m))}
+        rpcs += bind(service, type(fake.__name__, (fake,), rest)(world))
+    return rpcs
+
+
+def _handler_name(method: DescMethod) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower()
+
+
+def _empty(method: DescMethod) -> Any:
+    answer: Any = method.output.type
+    streams = method.method_kind == "server_streaming"
+
+    async def handler(self: _Fake, request: Any, call: Call) -> Any:
+        self.world.seen(request, call)
+        return answer()
+
+    async def stream(self: _Fake, request: Any, call: Call) -> AsyncIterator[Any]:
+        self.world.seen(request, call)
+        yield answer()
+
+    made = stream if streams else handler
+    made.__annotations__ = {
+        "request": method.input.type,
+        "call": Call,
+        "return": AsyncIterator[answer] if streams else answer,
+    }
+    return made
 
 
 def rest_app(

@@ -35,7 +35,9 @@ async def test_json_operations_inflate_too(web: httpx.AsyncClient, world: World)
     assert world.request.name == "x"
 
 
-@pytest.mark.parametrize("body", [b"not gzip", gzip.compress(b"{}" * 500)[:-9], gzip.compress(b"{}") + b"tail"])
+@pytest.mark.parametrize(
+    "body", [b"not gzip", gzip.compress(b"{}" * 500, mtime=0)[:-9], gzip.compress(b"{}", mtime=0) + b"tail"]
+)
 async def test_damaged_compression_is_refused(web: httpx.AsyncClient, body: bytes) -> None:
     answer = await web.post("/api/ingest", content=body, headers=GZIP)
     assert (answer.status_code, answer.json()["error"]) == (400, "request body is not valid gzip")

@@ -14,7 +14,8 @@ from typing import Literal, NoReturn, TYPE_CHECKING, TypeAlias
 from protobuf import Message
 from protobuf._codegen import file_desc
 
-from ....google.api import annotations_pb
+from ....buf.validate import validate_pb
+from ....google.api import annotations_pb, field_behavior_pb
 from ...api.v1 import options_pb
 
 if TYPE_CHECKING:
@@ -81,16 +82,405 @@ class VerifyKeyResponse(Message[_VerifyKeyResponseFields]):
         org_id: str
         scopes: list[str]
 
+_CreateKeyRequestFields: TypeAlias = Literal["name", "scopes", "expires_at", "points_per_month"]
+
+class CreateKeyRequest(Message[_CreateKeyRequestFields]):
+    """
+    A new key.
+
+    ```proto
+    message busbar.telemetry.v1.CreateKeyRequest
+    ```
+
+    Attributes:
+        name:
+            Name by which people know it, 1 to 80 characters.
+
+            ```proto
+            string name = 1;
+            ```
+        scopes:
+            What it may do: `write`, `read`, or `*` for everything; `write` when it is left out.
+
+            ```proto
+            repeated string scopes = 2;
+            ```
+        expires_at:
+            When it stops working, ISO 8601; never when it is left out. A time in the past is refused.
+
+            ```proto
+            string expires_at = 3;
+            ```
+        points_per_month:
+            Points that it may write in a calendar month, UTC; any number when it is left out. Writing more is answered 402 over HTTP.
+
+            ```proto
+            optional uint32 points_per_month = 4;
+            ```
+    """
+
+    __slots__ = ("name", "scopes", "expires_at", "points_per_month")
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            name: str = "",
+            scopes: list[str] | None = None,
+            expires_at: str = "",
+            points_per_month: int | None = None,
+        ) -> None:
+            pass
+
+        name: str
+        scopes: list[str]
+        expires_at: str
+        points_per_month: int
+
+_ListKeysRequestFields: TypeAlias = Literal["limit", "cursor"]
+
+class ListKeysRequest(Message[_ListKeysRequestFields]):
+    """
+    Which keys to list.
+
+    ```proto
+    message busbar.telemetry.v1.ListKeysRequest
+    ```
+
+    Attributes:
+        limit:
+            Most keys to return, 1 to 200; clamped to that range; 50 when it is left out.
+
+            ```proto
+            optional int32 limit = 1;
+            ```
+        cursor:
+            Where the page before ended.
+
+            ```proto
+            string cursor = 2;
+            ```
+    """
+
+    __slots__ = ("limit", "cursor")
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            limit: int | None = None,
+            cursor: str = "",
+        ) -> None:
+            pass
+
+        limit: int
+        cursor: str
+
+_ListKeysResponseFields: TypeAlias = Literal["keys", "next_cursor"]
+
+class ListKeysResponse(Message[_ListKeysResponseFields]):
+    """
+    A page of keys.
+
+    ```proto
+    message busbar.telemetry.v1.ListKeysResponse
+    ```
+
+    Attributes:
+        keys:
+            Keys, newest first.
+
+            ```proto
+            repeated busbar.telemetry.v1.Key keys = 1;
+            ```
+        next_cursor:
+            Where the next page begins; left out at the end.
+
+            ```proto
+            optional string next_cursor = 2;
+            ```
+    """
+
+    __slots__ = ("keys", "next_cursor")
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            keys: list[Key] | None = None,
+            next_cursor: str | None = None,
+        ) -> None:
+            pass
+
+        keys: list[Key]
+        next_cursor: str
+
+_RevokeKeyRequestFields: TypeAlias = Literal["key_id"]
+
+class RevokeKeyRequest(Message[_RevokeKeyRequestFields]):
+    """
+    Names a key.
+
+    ```proto
+    message busbar.telemetry.v1.RevokeKeyRequest
+    ```
+
+    Attributes:
+        key_id:
+            Id of the key.
+
+            ```proto
+            string key_id = 1;
+            ```
+    """
+
+    __slots__ = ("key_id",)
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            key_id: str = "",
+        ) -> None:
+            pass
+
+        key_id: str
+
+_RevokeKeyResponseFields: TypeAlias = NoReturn
+
+class RevokeKeyResponse(Message[_RevokeKeyResponseFields]):
+    """
+    The key is revoked.
+
+    ```proto
+    message busbar.telemetry.v1.RevokeKeyResponse
+    ```
+    """
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+        ) -> None:
+            pass
+
+_KeyFields: TypeAlias = Literal["id", "name", "prefix", "scopes", "created_at", "last_used_at", "expires_at", "revoked_at", "points_per_month", "points_this_month"]
+
+class Key(Message[_KeyFields]):
+    """
+    A key, without the key itself.
+
+    ```proto
+    message busbar.telemetry.v1.Key
+    ```
+
+    Attributes:
+        id:
+            Id of the key.
+
+            ```proto
+            string id = 1;
+            ```
+        name:
+            Name by which people know it.
+
+            ```proto
+            string name = 2;
+            ```
+        prefix:
+            First characters of the key.
+
+            ```proto
+            string prefix = 3;
+            ```
+        scopes:
+            What it may do.
+
+            ```proto
+            repeated string scopes = 4;
+            ```
+        created_at:
+            When it was issued, ISO 8601.
+
+            ```proto
+            string created_at = 5;
+            ```
+        last_used_at:
+            When it was last used, ISO 8601; up to some seconds late.
+
+            ```proto
+            optional string last_used_at = 6;
+            ```
+        expires_at:
+            When it stops working, ISO 8601.
+
+            ```proto
+            optional string expires_at = 7;
+            ```
+        revoked_at:
+            When it was revoked, ISO 8601.
+
+            ```proto
+            optional string revoked_at = 8;
+            ```
+        points_per_month:
+            Points that it may write in a calendar month, UTC.
+
+            ```proto
+            optional uint32 points_per_month = 9;
+            ```
+        points_this_month:
+            Points that it has written in this one, when it has such a quota.
+
+            ```proto
+            optional uint32 points_this_month = 10;
+            ```
+    """
+
+    __slots__ = ("id", "name", "prefix", "scopes", "created_at", "last_used_at", "expires_at", "revoked_at", "points_per_month", "points_this_month")
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            id: str = "",
+            name: str = "",
+            prefix: str = "",
+            scopes: list[str] | None = None,
+            created_at: str = "",
+            last_used_at: str | None = None,
+            expires_at: str | None = None,
+            revoked_at: str | None = None,
+            points_per_month: int | None = None,
+            points_this_month: int | None = None,
+        ) -> None:
+            pass
+
+        id: str
+        name: str
+        prefix: str
+        scopes: list[str]
+        created_at: str
+        last_used_at: str
+        expires_at: str
+        revoked_at: str
+        points_per_month: int
+        points_this_month: int
+
+_CreatedKeyFields: TypeAlias = Literal["id", "name", "prefix", "scopes", "created_at", "expires_at", "points_per_month", "key"]
+
+class CreatedKey(Message[_CreatedKeyFields]):
+    """
+    A new key, together with the key itself.
+
+    ```proto
+    message busbar.telemetry.v1.CreatedKey
+    ```
+
+    Attributes:
+        id:
+            Id of the key.
+
+            ```proto
+            string id = 1;
+            ```
+        name:
+            Name by which people know it.
+
+            ```proto
+            string name = 2;
+            ```
+        prefix:
+            First characters of the key.
+
+            ```proto
+            string prefix = 3;
+            ```
+        scopes:
+            What it may do.
+
+            ```proto
+            repeated string scopes = 4;
+            ```
+        created_at:
+            When it was issued, ISO 8601.
+
+            ```proto
+            string created_at = 5;
+            ```
+        expires_at:
+            When it stops working, ISO 8601.
+
+            ```proto
+            optional string expires_at = 6;
+            ```
+        points_per_month:
+            Points that it may write in a calendar month, UTC.
+
+            ```proto
+            optional uint32 points_per_month = 7;
+            ```
+        key:
+            The key, `plx_` and 32 characters. Kept only as a hash.
+
+            ```proto
+            string key = 8;
+            ```
+    """
+
+    __slots__ = ("id", "name", "prefix", "scopes", "created_at", "expires_at", "points_per_month", "key")
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            id: str = "",
+            name: str = "",
+            prefix: str = "",
+            scopes: list[str] | None = None,
+            created_at: str = "",
+            expires_at: str | None = None,
+            points_per_month: int | None = None,
+            key: str = "",
+        ) -> None:
+            pass
+
+        id: str
+        name: str
+        prefix: str
+        scopes: list[str]
+        created_at: str
+        expires_at: str
+        points_per_month: int
+        key: str
+
 
 _DESC = file_desc(
-    b'\n\x1ebusbar/telemetry/v1/keys.proto\x12\x13busbar.telemetry.v1\x1a\x1bbusbar/api/v1/options.proto\x1a\x1cgoogle/api/annotations.proto"\x12\n\x10VerifyKeyRequest"B\n\x11VerifyKeyResponse\x12\x15\n\x06org_id\x18\x01 \x01(\tR\x05orgId\x12\x16\n\x06scopes\x18\x02 \x03(\tR\x06scopes2\xa1\x01\n\nKeyService\x12\x8c\x01\n\tVerifyKey\x12%.busbar.telemetry.v1.VerifyKeyRequest\x1a&.busbar.telemetry.v1.VerifyKeyResponse"0\xfa\xbb\x18\x06\x08\x02\x1a\x02\x03\x04\x92\xbc\x18\x06\x08\x1e\x10<\x18\x02\x82\xd3\xe4\x93\x02\x16\x12\x14/api/auth/verify-key\x1a\x04\xa8\xbb\x18\x03b\x06proto3',
+    b'\n\x1ebusbar/telemetry/v1/keys.proto\x12\x13busbar.telemetry.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1bbusbar/api/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto"\x12\n\x10VerifyKeyRequest"B\n\x11VerifyKeyResponse\x12\x15\n\x06org_id\x18\x01 \x01(\tR\x05orgId\x12\x16\n\x06scopes\x18\x02 \x03(\tR\x06scopes"\xe0\x01\n\x10CreateKeyRequest\x12!\n\x04name\x18\x01 \x01(\tR\x04nameB\r\xe2A\x01\x02\xbaH\x06r\x04\x10\x01\x18P\x124\n\x06scopes\x18\x02 \x03(\tR\x06scopesB\x1c\xbaH\x19\x92\x01\x16\x18\x01"\x12r\x10R\x05writeR\x04readR\x01*\x12&\n\nexpires_at\x18\x03 \x01(\tR\texpiresAtB\x07\xbaH\x04r\x02\x18@\x126\n\x10points_per_month\x18\x04 \x01(\rH\x00R\x0epointsPerMonthB\x07\xbaH\x04*\x02(\x01\x88\x01\x01B\x13\n\x11_points_per_month"X\n\x0fListKeysRequest\x12\x19\n\x05limit\x18\x01 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12 \n\x06cursor\x18\x02 \x01(\tR\x06cursorB\x08\xbaH\x05r\x03\x18\x80\x04B\x08\n\x06_limit"v\n\x10ListKeysResponse\x12,\n\x04keys\x18\x01 \x03(\x0b2\x18.busbar.telemetry.v1.KeyR\x04keys\x12$\n\x0bnext_cursor\x18\x02 \x01(\tH\x00R\nnextCursor\x88\x01\x01B\x0e\n\x0c_next_cursor"/\n\x10RevokeKeyRequest\x12\x1b\n\x06key_id\x18\x01 \x01(\tR\x05keyIdB\x04\xe2A\x01\x02"\x13\n\x11RevokeKeyResponse"\xa1\x03\n\x03Key\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n\x06prefix\x18\x03 \x01(\tR\x06prefix\x12\x16\n\x06scopes\x18\x04 \x03(\tR\x06scopes\x12\x1d\n\ncreated_at\x18\x05 \x01(\tR\tcreatedAt\x12%\n\x0clast_used_at\x18\x06 \x01(\tH\x00R\nlastUsedAt\x88\x01\x01\x12"\n\nexpires_at\x18\x07 \x01(\tH\x01R\texpiresAt\x88\x01\x01\x12"\n\nrevoked_at\x18\x08 \x01(\tH\x02R\trevokedAt\x88\x01\x01\x12-\n\x10points_per_month\x18\t \x01(\rH\x03R\x0epointsPerMonth\x88\x01\x01\x12/\n\x11points_this_month\x18\n \x01(\rH\x04R\x0fpointsThisMonth\x88\x01\x01B\x0f\n\r_last_used_atB\r\n\x0b_expires_atB\r\n\x0b_revoked_atB\x13\n\x11_points_per_monthB\x14\n\x12_points_this_month"\x8e\x02\n\nCreatedKey\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n\x06prefix\x18\x03 \x01(\tR\x06prefix\x12\x16\n\x06scopes\x18\x04 \x03(\tR\x06scopes\x12\x1d\n\ncreated_at\x18\x05 \x01(\tR\tcreatedAt\x12"\n\nexpires_at\x18\x06 \x01(\tH\x00R\texpiresAt\x88\x01\x01\x12-\n\x10points_per_month\x18\x07 \x01(\rH\x01R\x0epointsPerMonth\x88\x01\x01\x12\x16\n\x03key\x18\x08 \x01(\tR\x03keyB\x04\xc8\xbc\x18\x01B\r\n\x0b_expires_atB\x13\n\x11_points_per_month2\xb1\x04\n\nKeyService\x12\x8c\x01\n\tVerifyKey\x12%.busbar.telemetry.v1.VerifyKeyRequest\x1a&.busbar.telemetry.v1.VerifyKeyResponse"0\xfa\xbb\x18\x06\x08\x02\x1a\x02\x03\x04\x92\xbc\x18\x06\x08\x1e\x10<\x18\x02\x82\xd3\xe4\x93\x02\x16\x12\x14/api/auth/verify-key\x12\x87\x01\n\tCreateKey\x12%.busbar.telemetry.v1.CreateKeyRequest\x1a\x1f.busbar.telemetry.v1.CreatedKey"2\xfa\xbb\x18\x05\x08\x02\x1a\x01\x01\x82\xbc\x18\x07\x08\xc9\x010\x01@\x01\x92\xbc\x18\x06\x08\x1e\x10<\x18\x01\x82\xd3\xe4\x93\x02\x0e:\x01*"\t/api/keys\x12y\n\x08ListKeys\x12$.busbar.telemetry.v1.ListKeysRequest\x1a%.busbar.telemetry.v1.ListKeysResponse" \xfa\xbb\x18\x05\x08\x02\x1a\x01\x01\x82\xbc\x18\x02@\x01\x82\xd3\xe4\x93\x02\x0b\x12\t/api/keys\x12\x88\x01\n\tRevokeKey\x12%.busbar.telemetry.v1.RevokeKeyRequest\x1a&.busbar.telemetry.v1.RevokeKeyResponse",\xfa\xbb\x18\x05\x08\x02\x1a\x01\x01\x82\xbc\x18\x05\x08\xcc\x01@\x01\x82\xd3\xe4\x93\x02\x14*\x12/api/keys/{key_id}\x1a\x04\xa8\xbb\x18\x03b\x06proto3',
     [
+        validate_pb.desc(),
         options_pb.desc(),
         annotations_pb.desc(),
+        field_behavior_pb.desc(),
     ],
     {
         "VerifyKeyRequest": VerifyKeyRequest,
         "VerifyKeyResponse": VerifyKeyResponse,
+        "CreateKeyRequest": CreateKeyRequest,
+        "ListKeysRequest": ListKeysRequest,
+        "ListKeysResponse": ListKeysResponse,
+        "RevokeKeyRequest": RevokeKeyRequest,
+        "RevokeKeyResponse": RevokeKeyResponse,
+        "Key": Key,
+        "CreatedKey": CreatedKey,
     },
 )
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from grpc import StatusCode, method_handlers_generic_handler, unary_unary_rpc_method_handler
 
-from .keys_pb import VerifyKeyRequest, VerifyKeyResponse
+from .keys_pb import CreateKeyRequest, CreatedKey, ListKeysRequest, ListKeysResponse, RevokeKeyRequest, RevokeKeyResponse, VerifyKeyRequest, VerifyKeyResponse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,11 +23,36 @@ if TYPE_CHECKING:
 
 class KeyServiceService:
     """
-    Tells devices and agents about the key they hold.
+    Issues the telemetry keys of an organisation, and tells devices and agents about the key they hold.
     """
     async def verify_key(self, request: VerifyKeyRequest, context: aio.ServicerContext) -> VerifyKeyResponse:
         """
         Tells whose key it is and what it may do. Agents ask this before they start.
+        """
+        context.set_code(StatusCode.UNIMPLEMENTED)
+        context.set_details("Method not implemented!")
+        raise NotImplementedError("Method not implemented!")
+
+    async def create_key(self, request: CreateKeyRequest, context: aio.ServicerContext) -> CreatedKey:
+        """
+        Issues a key of the caller's organisation, which is in this answer and nowhere else. Returns PERMISSION_DENIED to viewers.
+        """
+        context.set_code(StatusCode.UNIMPLEMENTED)
+        context.set_details("Method not implemented!")
+        raise NotImplementedError("Method not implemented!")
+
+    async def list_keys(self, request: ListKeysRequest, context: aio.ServicerContext) -> ListKeysResponse:
+        """
+        Lists the keys of the organisation, newest first, revoked and expired ones too; never the keys themselves.
+        """
+        context.set_code(StatusCode.UNIMPLEMENTED)
+        context.set_details("Method not implemented!")
+        raise NotImplementedError("Method not implemented!")
+
+    async def revoke_key(self, request: RevokeKeyRequest, context: aio.ServicerContext) -> RevokeKeyResponse:
+        """
+        Revokes a key for the very next call and closes its sockets. Revoking a revoked key succeeds. Returns NOT_FOUND for a key
+        of others, PERMISSION_DENIED to viewers.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -41,6 +66,21 @@ class KeyServiceService:
                 request_deserializer=VerifyKeyRequest.from_binary,
                 response_serializer=VerifyKeyResponse.to_binary,
             ),
+            "CreateKey": unary_unary_rpc_method_handler(
+                self.create_key,
+                request_deserializer=CreateKeyRequest.from_binary,
+                response_serializer=CreatedKey.to_binary,
+            ),
+            "ListKeys": unary_unary_rpc_method_handler(
+                self.list_keys,
+                request_deserializer=ListKeysRequest.from_binary,
+                response_serializer=ListKeysResponse.to_binary,
+            ),
+            "RevokeKey": unary_unary_rpc_method_handler(
+                self.revoke_key,
+                request_deserializer=RevokeKeyRequest.from_binary,
+                response_serializer=RevokeKeyResponse.to_binary,
+            ),
         }
         generic_handler = method_handlers_generic_handler(
             "busbar.telemetry.v1.KeyService",
@@ -51,13 +91,28 @@ class KeyServiceService:
 
 class KeyServiceClient:
     """
-    Tells devices and agents about the key they hold.
+    Issues the telemetry keys of an organisation, and tells devices and agents about the key they hold.
     """
     def __init__(self, channel: aio.Channel) -> None:
         self._verify_key = channel.unary_unary(
             "/busbar.telemetry.v1.KeyService/VerifyKey",
             request_serializer=VerifyKeyRequest.to_binary,
             response_deserializer=VerifyKeyResponse.from_binary,
+        )
+        self._create_key = channel.unary_unary(
+            "/busbar.telemetry.v1.KeyService/CreateKey",
+            request_serializer=CreateKeyRequest.to_binary,
+            response_deserializer=CreatedKey.from_binary,
+        )
+        self._list_keys = channel.unary_unary(
+            "/busbar.telemetry.v1.KeyService/ListKeys",
+            request_serializer=ListKeysRequest.to_binary,
+            response_deserializer=ListKeysResponse.from_binary,
+        )
+        self._revoke_key = channel.unary_unary(
+            "/busbar.telemetry.v1.KeyService/RevokeKey",
+            request_serializer=RevokeKeyRequest.to_binary,
+            response_deserializer=RevokeKeyResponse.from_binary,
         )
 
     def verify_key(
@@ -75,14 +130,85 @@ class KeyServiceClient:
         """
         return self._verify_key(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
+    def create_key(
+        self,
+        request: CreateKeyRequest,
+        *,
+        timeout: float | None = None,
+        metadata: aio.Metadata | Sequence[tuple[str, str | bytes]] | None = None,
+        credentials: CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: Compression | None = None,
+    ) -> aio.UnaryUnaryCall[CreateKeyRequest, CreatedKey]:
+        """
+        Issues a key of the caller's organisation, which is in this answer and nowhere else. Returns PERMISSION_DENIED to viewers.
+        """
+        return self._create_key(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
+
+    def list_keys(
+        self,
+        request: ListKeysRequest,
+        *,
+        timeout: float | None = None,
+        metadata: aio.Metadata | Sequence[tuple[str, str | bytes]] | None = None,
+        credentials: CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: Compression | None = None,
+    ) -> aio.UnaryUnaryCall[ListKeysRequest, ListKeysResponse]:
+        """
+        Lists the keys of the organisation, newest first, revoked and expired ones too; never the keys themselves.
+        """
+        return self._list_keys(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
+
+    def revoke_key(
+        self,
+        request: RevokeKeyRequest,
+        *,
+        timeout: float | None = None,
+        metadata: aio.Metadata | Sequence[tuple[str, str | bytes]] | None = None,
+        credentials: CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: Compression | None = None,
+    ) -> aio.UnaryUnaryCall[RevokeKeyRequest, RevokeKeyResponse]:
+        """
+        Revokes a key for the very next call and closes its sockets. Revoking a revoked key succeeds. Returns NOT_FOUND for a key
+        of others, PERMISSION_DENIED to viewers.
+        """
+        return self._revoke_key(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
+
 
 class KeyServiceServiceSync:
     """
-    Tells devices and agents about the key they hold.
+    Issues the telemetry keys of an organisation, and tells devices and agents about the key they hold.
     """
     def verify_key(self, request: VerifyKeyRequest, context: ServicerContext) -> VerifyKeyResponse:
         """
         Tells whose key it is and what it may do. Agents ask this before they start.
+        """
+        context.set_code(StatusCode.UNIMPLEMENTED)
+        context.set_details("Method not implemented!")
+        raise NotImplementedError("Method not implemented!")
+
+    def create_key(self, request: CreateKeyRequest, context: ServicerContext) -> CreatedKey:
+        """
+        Issues a key of the caller's organisation, which is in this answer and nowhere else. Returns PERMISSION_DENIED to viewers.
+        """
+        context.set_code(StatusCode.UNIMPLEMENTED)
+        context.set_details("Method not implemented!")
+        raise NotImplementedError("Method not implemented!")
+
+    def list_keys(self, request: ListKeysRequest, context: ServicerContext) -> ListKeysResponse:
+        """
+        Lists the keys of the organisation, newest first, revoked and expired ones too; never the keys themselves.
+        """
+        context.set_code(StatusCode.UNIMPLEMENTED)
+        context.set_details("Method not implemented!")
+        raise NotImplementedError("Method not implemented!")
+
+    def revoke_key(self, request: RevokeKeyRequest, context: ServicerContext) -> RevokeKeyResponse:
+        """
+        Revokes a key for the very next call and closes its sockets. Revoking a revoked key succeeds. Returns NOT_FOUND for a key
+        of others, PERMISSION_DENIED to viewers.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -96,6 +222,21 @@ class KeyServiceServiceSync:
                 request_deserializer=VerifyKeyRequest.from_binary,
                 response_serializer=VerifyKeyResponse.to_binary,
             ),
+            "CreateKey": unary_unary_rpc_method_handler(
+                self.create_key,
+                request_deserializer=CreateKeyRequest.from_binary,
+                response_serializer=CreatedKey.to_binary,
+            ),
+            "ListKeys": unary_unary_rpc_method_handler(
+                self.list_keys,
+                request_deserializer=ListKeysRequest.from_binary,
+                response_serializer=ListKeysResponse.to_binary,
+            ),
+            "RevokeKey": unary_unary_rpc_method_handler(
+                self.revoke_key,
+                request_deserializer=RevokeKeyRequest.from_binary,
+                response_serializer=RevokeKeyResponse.to_binary,
+            ),
         }
         generic_handler = method_handlers_generic_handler(
             "busbar.telemetry.v1.KeyService",
@@ -106,13 +247,28 @@ class KeyServiceServiceSync:
 
 class KeyServiceClientSync:
     """
-    Tells devices and agents about the key they hold.
+    Issues the telemetry keys of an organisation, and tells devices and agents about the key they hold.
     """
     def __init__(self, channel: Channel) -> None:
         self._verify_key = channel.unary_unary(
             "/busbar.telemetry.v1.KeyService/VerifyKey",
             request_serializer=VerifyKeyRequest.to_binary,
             response_deserializer=VerifyKeyResponse.from_binary,
+        )
+        self._create_key = channel.unary_unary(
+            "/busbar.telemetry.v1.KeyService/CreateKey",
+            request_serializer=CreateKeyRequest.to_binary,
+            response_deserializer=CreatedKey.from_binary,
+        )
+        self._list_keys = channel.unary_unary(
+            "/busbar.telemetry.v1.KeyService/ListKeys",
+            request_serializer=ListKeysRequest.to_binary,
+            response_deserializer=ListKeysResponse.from_binary,
+        )
+        self._revoke_key = channel.unary_unary(
+            "/busbar.telemetry.v1.KeyService/RevokeKey",
+            request_serializer=RevokeKeyRequest.to_binary,
+            response_deserializer=RevokeKeyResponse.from_binary,
         )
 
     def verify_key(
@@ -129,3 +285,49 @@ class KeyServiceClientSync:
         Tells whose key it is and what it may do. Agents ask this before they start.
         """
         return self._verify_key(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
+
+    def create_key(
+        self,
+        request: CreateKeyRequest,
+        *,
+        timeout: float | None = None,
+        metadata: tuple[tuple[str, str | bytes], ...] | None = None,
+        credentials: CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: Compression | None = None,
+    ) -> CreatedKey:
+        """
+        Issues a key of the caller's organisation, which is in this answer and nowhere else. Returns PERMISSION_DENIED to viewers.
+        """
+        return self._create_key(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
+
+    def list_keys(
+        self,
+        request: ListKeysRequest,
+        *,
+        timeout: float | None = None,
+        metadata: tuple[tuple[str, str | bytes], ...] | None = None,
+        credentials: CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: Compression | None = None,
+    ) -> ListKeysResponse:
+        """
+        Lists the keys of the organisation, newest first, revoked and expired ones too; never the keys themselves.
+        """
+        return self._list_keys(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
+
+    def revoke_key(
+        self,
+        request: RevokeKeyRequest,
+        *,
+        timeout: float | None = None,
+        metadata: tuple[tuple[str, str | bytes], ...] | None = None,
+        credentials: CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: Compression | None = None,
+    ) -> RevokeKeyResponse:
+        """
+        Revokes a key for the very next call and closes its sockets. Revoking a revoked key succeeds. Returns NOT_FOUND for a key
+        of others, PERMISSION_DENIED to viewers.
+        """
+        return self._revoke_key(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)

@@ -280,7 +280,7 @@ class StoredPoint(Message[_StoredPointFields]):
         tags: dict[str, str]
         session_id: str
 
-_QuerySeriesRequestFields: TypeAlias = Literal["source", "metric", "from", "to", "points", "method"]
+_QuerySeriesRequestFields: TypeAlias = Literal["source", "metric", "from", "to", "points", "method", "bucket_ms"]
 
 class QuerySeriesRequest(Message[_QuerySeriesRequestFields]):
     """
@@ -323,13 +323,22 @@ class QuerySeriesRequest(Message[_QuerySeriesRequestFields]):
             ```
         method:
             `uniform` (default): one stored point for each step of time. `envelope`: the smallest and largest value of each step.
+            `avg`, `min`, `max`, `last` and `count`: that of the numbers of each step, exactly; steps without a number are left out.
 
             ```proto
             string method = 6;
             ```
+        bucket_ms:
+            Length of each step in milliseconds, for `avg`, `min`, `max`, `last` and `count`. Steps then begin at multiples of it since
+            the Unix epoch, the first one at or before `from`, and `points` does not count. A range holds at most 5,000 steps. When it
+            is left out, the range is cut into at most `points` equal steps.
+
+            ```proto
+            optional double bucket_ms = 7;
+            ```
     """
 
-    __slots__ = ("source", "metric", "from_", "to", "points", "method")
+    __slots__ = ("source", "metric", "from_", "to", "points", "method", "bucket_ms")
 
     if TYPE_CHECKING:
 
@@ -342,6 +351,7 @@ class QuerySeriesRequest(Message[_QuerySeriesRequestFields]):
             to: str = "",
             points: int | None = None,
             method: str = "",
+            bucket_ms: float | None = None,
         ) -> None:
             pass
 
@@ -351,6 +361,7 @@ class QuerySeriesRequest(Message[_QuerySeriesRequestFields]):
         to: str
         points: int
         method: str
+        bucket_ms: float
 
 _QuerySeriesResponseFields: TypeAlias = Literal["source", "metric", "unit", "timestamps", "values", "min", "max"]
 
@@ -382,7 +393,7 @@ class QuerySeriesResponse(Message[_QuerySeriesResponseFields]):
             optional string unit = 3;
             ```
         timestamps:
-            Milliseconds since the Unix epoch, growing. Of envelopes, where each step begins.
+            Milliseconds since the Unix epoch, growing. Where each step begins, but for `uniform`.
 
             ```proto
             repeated double timestamps = 4 [packed = true];
@@ -432,9 +443,185 @@ class QuerySeriesResponse(Message[_QuerySeriesResponseFields]):
         min: list[float]
         max: list[float]
 
+_QueryLatestRequestFields: TypeAlias = Literal["source", "metric", "limit", "cursor"]
+
+class QueryLatestRequest(Message[_QueryLatestRequestFields]):
+    """
+    Which latest values to read.
+
+    ```proto
+    message busbar.telemetry.v1.QueryLatestRequest
+    ```
+
+    Attributes:
+        source:
+            Source; every source when it is left out.
+
+            ```proto
+            string source = 1;
+            ```
+        metric:
+            Metrics, with commas between them; every metric when it is left out.
+
+            ```proto
+            string metric = 2;
+            ```
+        limit:
+            Most values, 1 to 10,000; 1,000 when it is left out.
+
+            ```proto
+            optional int32 limit = 3;
+            ```
+        cursor:
+            `next_cursor` of the page before; empty for the first page.
+
+            ```proto
+            string cursor = 4;
+            ```
+    """
+
+    __slots__ = ("source", "metric", "limit", "cursor")
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            source: str = "",
+            metric: str = "",
+            limit: int | None = None,
+            cursor: str = "",
+        ) -> None:
+            pass
+
+        source: str
+        metric: str
+        limit: int
+        cursor: str
+
+_QueryLatestResponseFields: TypeAlias = Literal["data", "count", "next_cursor"]
+
+class QueryLatestResponse(Message[_QueryLatestResponseFields]):
+    """
+    Latest values.
+
+    ```proto
+    message busbar.telemetry.v1.QueryLatestResponse
+    ```
+
+    Attributes:
+        data:
+            Values by source and metric.
+
+            ```proto
+            repeated busbar.telemetry.v1.LatestPoint data = 1;
+            ```
+        count:
+            Number of values on this page.
+
+            ```proto
+            int32 count = 2;
+            ```
+        next_cursor:
+            Where the next page begins; null on the last page.
+
+            ```proto
+            optional string next_cursor = 3;
+            ```
+    """
+
+    __slots__ = ("data", "count", "next_cursor")
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            data: list[LatestPoint] | None = None,
+            count: int = 0,
+            next_cursor: str | None = None,
+        ) -> None:
+            pass
+
+        data: list[LatestPoint]
+        count: int
+        next_cursor: str
+
+_LatestPointFields: TypeAlias = Literal["source_id", "metric", "value", "timestamp", "class", "unit"]
+
+class LatestPoint(Message[_LatestPointFields]):
+    """
+    The latest value of a series.
+
+    ```proto
+    message busbar.telemetry.v1.LatestPoint
+    ```
+
+    Attributes:
+        source_id:
+            Source of the value.
+
+            ```proto
+            string source_id = 1;
+            ```
+        metric:
+            What was measured.
+
+            ```proto
+            string metric = 2;
+            ```
+        value:
+            Number, string, boolean, object or array; null after it was cleared.
+
+            ```proto
+            optional google.protobuf.Value value = 3;
+            ```
+        timestamp:
+            Milliseconds since the Unix epoch.
+
+            ```proto
+            double timestamp = 4;
+            ```
+        class_:
+            `metric` for numbers, `event` for everything else.
+
+            ```proto
+            string class = 5;
+            ```
+        unit:
+            Unit of the value, where it is known.
+
+            ```proto
+            optional string unit = 6;
+            ```
+    """
+
+    __slots__ = ("source_id", "metric", "value", "timestamp", "class_", "unit")
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            source_id: str = "",
+            metric: str = "",
+            value: Value | None = None,
+            timestamp: float = 0,
+            class_: str = "",
+            unit: str | None = None,
+        ) -> None:
+            pass
+
+        source_id: str
+        metric: str
+        value: Value | None
+        timestamp: float
+        class_: str
+        unit: str
+
 
 _DESC = file_desc(
-    b'\n\x1fbusbar/telemetry/v1/query.proto\x12\x13busbar.telemetry.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1bbusbar/api/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto"\xc3\x01\n\x15QueryTelemetryRequest\x12 \n\x06source\x18\x01 \x01(\tR\x06sourceB\x08\xbaH\x05r\x03\x18\x80\x02\x12 \n\x06metric\x18\x02 \x01(\tR\x06metricB\x08\xbaH\x05r\x03\x18\x80@\x12\x1b\n\x04from\x18\x03 \x01(\tR\x04fromB\x07\xbaH\x04r\x02\x18@\x12\x17\n\x02to\x18\x04 \x01(\tR\x02toB\x07\xbaH\x04r\x02\x18@\x12&\n\x05limit\x18\x05 \x01(\x05H\x00R\x05limitB\x0b\xbaH\x08\x1a\x06\x18\xa0\x8d\x06(\x01\x88\x01\x01B\x08\n\x06_limit"\x9f\x01\n\x16QueryTelemetryResponse\x124\n\x04data\x18\x01 \x03(\x0b2 .busbar.telemetry.v1.StoredPointR\x04data\x12\x14\n\x05count\x18\x02 \x01(\x05R\x05count\x129\n\x05query\x18\x03 \x01(\x0b2#.busbar.telemetry.v1.TelemetryQueryR\x05query"\x8a\x01\n\x0eTelemetryQuery\x12\x1b\n\x06source\x18\x01 \x01(\tH\x00R\x06source\x88\x01\x01\x12\x16\n\x06metric\x18\x02 \x03(\tR\x06metric\x12\x12\n\x04from\x18\x03 \x01(\tR\x04from\x12\x0e\n\x02to\x18\x04 \x01(\tR\x02to\x12\x14\n\x05limit\x18\x05 \x01(\x05R\x05limitB\t\n\x07_source"\xd0\x02\n\x0bStoredPoint\x12\x1b\n\tsource_id\x18\x01 \x01(\tR\x08sourceId\x12\x16\n\x06metric\x18\x02 \x01(\tR\x06metric\x12,\n\x05value\x18\x03 \x01(\x0b2\x16.google.protobuf.ValueR\x05value\x12\x1c\n\ttimestamp\x18\x04 \x01(\x01R\ttimestamp\x12\x14\n\x05class\x18\x05 \x01(\tR\x05class\x12>\n\x04tags\x18\x06 \x03(\x0b2*.busbar.telemetry.v1.StoredPoint.TagsEntryR\x04tags\x12"\n\nsession_id\x18\x07 \x01(\tH\x00R\tsessionId\x88\x01\x01\x1a7\n\tTagsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\r\n\x0b_session_id"\x83\x02\n\x12QuerySeriesRequest\x12&\n\x06source\x18\x01 \x01(\tR\x06sourceB\x0e\xe2A\x01\x02\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12&\n\x06metric\x18\x02 \x01(\tR\x06metricB\x0e\xe2A\x01\x02\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x1b\n\x04from\x18\x03 \x01(\tR\x04fromB\x07\xbaH\x04r\x02\x18@\x12\x17\n\x02to\x18\x04 \x01(\tR\x02toB\x07\xbaH\x04r\x02\x18@\x12\'\n\x06points\x18\x05 \x01(\x05H\x00R\x06pointsB\n\xbaH\x07\x1a\x05\x18\x88\'(\x01\x88\x01\x01\x123\n\x06method\x18\x06 \x01(\tR\x06methodB\x1b\xbaH\x18\xd8\x01\x01r\x13R\x07uniformR\x08envelopeB\t\n\x07_points"\xc3\x01\n\x13QuerySeriesResponse\x12\x16\n\x06source\x18\x01 \x01(\tR\x06source\x12\x16\n\x06metric\x18\x02 \x01(\tR\x06metric\x12\x17\n\x04unit\x18\x03 \x01(\tH\x00R\x04unit\x88\x01\x01\x12\x1e\n\ntimestamps\x18\x04 \x03(\x01R\ntimestamps\x12\x16\n\x06values\x18\x05 \x03(\x01R\x06values\x12\x10\n\x03min\x18\x06 \x03(\x01R\x03min\x12\x10\n\x03max\x18\x07 \x03(\x01R\x03maxB\x07\n\x05_unit2\xba\x02\n\x0cQueryService\x12\x8e\x01\n\x0eQueryTelemetry\x12*.busbar.telemetry.v1.QueryTelemetryRequest\x1a+.busbar.telemetry.v1.QueryTelemetryResponse"#\xfa\xbb\x18\x06\x12\x04read\x82\xd3\xe4\x93\x02\x13\x12\x11/api/v1/telemetry\x12\x92\x01\n\x0bQuerySeries\x12\'.busbar.telemetry.v1.QuerySeriesRequest\x1a(.busbar.telemetry.v1.QuerySeriesResponse"0\xfa\xbb\x18\x06\x12\x04read\x82\xbc\x18\x02@\x01\x82\xd3\xe4\x93\x02\x1a\x12\x18/api/v1/telemetry/series\x1a\x04\xa8\xbb\x18\x03b\x06proto3',
+    b'\n\x1fbusbar/telemetry/v1/query.proto\x12\x13busbar.telemetry.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1bbusbar/api/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto"\xc3\x01\n\x15QueryTelemetryRequest\x12 \n\x06source\x18\x01 \x01(\tR\x06sourceB\x08\xbaH\x05r\x03\x18\x80\x02\x12 \n\x06metric\x18\x02 \x01(\tR\x06metricB\x08\xbaH\x05r\x03\x18\x80@\x12\x1b\n\x04from\x18\x03 \x01(\tR\x04fromB\x07\xbaH\x04r\x02\x18@\x12\x17\n\x02to\x18\x04 \x01(\tR\x02toB\x07\xbaH\x04r\x02\x18@\x12&\n\x05limit\x18\x05 \x01(\x05H\x00R\x05limitB\x0b\xbaH\x08\x1a\x06\x18\xa0\x8d\x06(\x01\x88\x01\x01B\x08\n\x06_limit"\x9f\x01\n\x16QueryTelemetryResponse\x124\n\x04data\x18\x01 \x03(\x0b2 .busbar.telemetry.v1.StoredPointR\x04data\x12\x14\n\x05count\x18\x02 \x01(\x05R\x05count\x129\n\x05query\x18\x03 \x01(\x0b2#.busbar.telemetry.v1.TelemetryQueryR\x05query"\x8a\x01\n\x0eTelemetryQuery\x12\x1b\n\x06source\x18\x01 \x01(\tH\x00R\x06source\x88\x01\x01\x12\x16\n\x06metric\x18\x02 \x03(\tR\x06metric\x12\x12\n\x04from\x18\x03 \x01(\tR\x04from\x12\x0e\n\x02to\x18\x04 \x01(\tR\x02to\x12\x14\n\x05limit\x18\x05 \x01(\x05R\x05limitB\t\n\x07_source"\xd0\x02\n\x0bStoredPoint\x12\x1b\n\tsource_id\x18\x01 \x01(\tR\x08sourceId\x12\x16\n\x06metric\x18\x02 \x01(\tR\x06metric\x12,\n\x05value\x18\x03 \x01(\x0b2\x16.google.protobuf.ValueR\x05value\x12\x1c\n\ttimestamp\x18\x04 \x01(\x01R\ttimestamp\x12\x14\n\x05class\x18\x05 \x01(\tR\x05class\x12>\n\x04tags\x18\x06 \x03(\x0b2*.busbar.telemetry.v1.StoredPoint.TagsEntryR\x04tags\x12"\n\nsession_id\x18\x07 \x01(\tH\x00R\tsessionId\x88\x01\x01\x1a7\n\tTagsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\r\n\x0b_session_id"\xea\x02\n\x12QuerySeriesRequest\x12&\n\x06source\x18\x01 \x01(\tR\x06sourceB\x0e\xe2A\x01\x02\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12&\n\x06metric\x18\x02 \x01(\tR\x06metricB\x0e\xe2A\x01\x02\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x1b\n\x04from\x18\x03 \x01(\tR\x04fromB\x07\xbaH\x04r\x02\x18@\x12\x17\n\x02to\x18\x04 \x01(\tR\x02toB\x07\xbaH\x04r\x02\x18@\x12\'\n\x06points\x18\x05 \x01(\x05H\x00R\x06pointsB\n\xbaH\x07\x1a\x05\x18\x88\'(\x01\x88\x01\x01\x12O\n\x06method\x18\x06 \x01(\tR\x06methodB7\xbaH4\xd8\x01\x01r/R\x07uniformR\x08envelopeR\x03avgR\x03minR\x03maxR\x04lastR\x05count\x12;\n\tbucket_ms\x18\x07 \x01(\x01H\x01R\x08bucketMsB\x19\xbaH\x16\x12\x14@\x01\x19\x00\x00@\xe5\x9c0\xa2B)\x00\x00\x00\x00\x00\x00\xf0?\x88\x01\x01B\t\n\x07_pointsB\x0c\n\n_bucket_ms"\xc3\x01\n\x13QuerySeriesResponse\x12\x16\n\x06source\x18\x01 \x01(\tR\x06source\x12\x16\n\x06metric\x18\x02 \x01(\tR\x06metric\x12\x17\n\x04unit\x18\x03 \x01(\tH\x00R\x04unit\x88\x01\x01\x12\x1e\n\ntimestamps\x18\x04 \x03(\x01R\ntimestamps\x12\x16\n\x06values\x18\x05 \x03(\x01R\x06values\x12\x10\n\x03min\x18\x06 \x03(\x01R\x03min\x12\x10\n\x03max\x18\x07 \x03(\x01R\x03maxB\x07\n\x05_unit"\xab\x01\n\x12QueryLatestRequest\x12 \n\x06source\x18\x01 \x01(\tR\x06sourceB\x08\xbaH\x05r\x03\x18\x80\x02\x12 \n\x06metric\x18\x02 \x01(\tR\x06metricB\x08\xbaH\x05r\x03\x18\x80@\x12%\n\x05limit\x18\x03 \x01(\x05H\x00R\x05limitB\n\xbaH\x07\x1a\x05\x18\x90N(\x01\x88\x01\x01\x12 \n\x06cursor\x18\x04 \x01(\tR\x06cursorB\x08\xbaH\x05r\x03\x18\x80\x08B\x08\n\x06_limit"\x97\x01\n\x13QueryLatestResponse\x124\n\x04data\x18\x01 \x03(\x0b2 .busbar.telemetry.v1.LatestPointR\x04data\x12\x14\n\x05count\x18\x02 \x01(\x05R\x05count\x12$\n\x0bnext_cursor\x18\x03 \x01(\tH\x00R\nnextCursor\x88\x01\x01B\x0e\n\x0c_next_cursor"\xc6\x01\n\x0bLatestPoint\x12\x1b\n\tsource_id\x18\x01 \x01(\tR\x08sourceId\x12\x16\n\x06metric\x18\x02 \x01(\tR\x06metric\x12,\n\x05value\x18\x03 \x01(\x0b2\x16.google.protobuf.ValueR\x05value\x12\x1c\n\ttimestamp\x18\x04 \x01(\x01R\ttimestamp\x12\x14\n\x05class\x18\x05 \x01(\tR\x05class\x12\x17\n\x04unit\x18\x06 \x01(\tH\x00R\x04unit\x88\x01\x01B\x07\n\x05_unit2\xbe\x04\n\x0cQueryService\x12\x8e\x01\n\x0eQueryTelemetry\x12*.busbar.telemetry.v1.QueryTelemetryRequest\x1a+.busbar.telemetry.v1.QueryTelemetryResponse"#\xfa\xbb\x18\x06\x12\x04read\x82\xd3\xe4\x93\x02\x13\x12\x11/api/v1/telemetry\x12\xca\x01\n\x0bQuerySeries\x12\'.busbar.telemetry.v1.QuerySeriesRequest\x1a(.busbar.telemetry.v1.QuerySeriesResponse"h\xfa\xbb\x18\x06\x12\x04read\x82\xbc\x18\x02@\x01\x8a\xbc\x184\n\x16telemetry_query_series\x12\rRead a series\x1a\ttelemetry \x01\x82\xd3\xe4\x93\x02\x1a\x12\x18/api/v1/telemetry/series\x12\xc9\x01\n\x0bQueryLatest\x12\'.busbar.telemetry.v1.QueryLatestRequest\x1a(.busbar.telemetry.v1.QueryLatestResponse"g\xfa\xbb\x18\x06\x12\x04read\x82\xbc\x18\x02@\x01\x8a\xbc\x183\n\x10telemetry_latest\x12\x12Read latest values\x1a\ttelemetry \x01\x82\xd3\xe4\x93\x02\x1a\x12\x18/api/v1/telemetry/latest\x1a\x04\xa8\xbb\x18\x03b\x06proto3',
     [
         validate_pb.desc(),
         options_pb.desc(),
@@ -449,6 +636,9 @@ _DESC = file_desc(
         "StoredPoint": StoredPoint,
         "QuerySeriesRequest": QuerySeriesRequest,
         "QuerySeriesResponse": QuerySeriesResponse,
+        "QueryLatestRequest": QueryLatestRequest,
+        "QueryLatestResponse": QueryLatestResponse,
+        "LatestPoint": LatestPoint,
     },
 )
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from grpc import StatusCode, method_handlers_generic_handler, unary_unary_rpc_method_handler
 
-from .query_pb import QuerySeriesRequest, QuerySeriesResponse, QueryTelemetryRequest, QueryTelemetryResponse
+from .query_pb import QueryLatestRequest, QueryLatestResponse, QuerySeriesRequest, QuerySeriesResponse, QueryTelemetryRequest, QueryTelemetryResponse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,8 +35,18 @@ class QueryServiceService:
 
     async def query_series(self, request: QuerySeriesRequest, context: aio.ServicerContext) -> QuerySeriesResponse:
         """
-        Reads one series thinned to at most `points` values, spread evenly over the range. The work does not grow with the
-        length of the series.
+        Reads one series thinned to at most `points` values, spread evenly over the range. The work of `uniform`, `envelope` and
+        `last` does not grow with the length of the series; `avg`, `min`, `max` and `count` read every number of the range once.
+        Returns NOT_FOUND for a series that the caller cannot see.
+        """
+        context.set_code(StatusCode.UNIMPLEMENTED)
+        context.set_details("Method not implemented!")
+        raise NotImplementedError("Method not implemented!")
+
+    async def query_latest(self, request: QueryLatestRequest, context: aio.ServicerContext) -> QueryLatestResponse:
+        """
+        Reads the latest value of each series, by source and metric, from memory. An unknown source or metric has none and is no
+        error.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -54,6 +64,11 @@ class QueryServiceService:
                 self.query_series,
                 request_deserializer=QuerySeriesRequest.from_binary,
                 response_serializer=QuerySeriesResponse.to_binary,
+            ),
+            "QueryLatest": unary_unary_rpc_method_handler(
+                self.query_latest,
+                request_deserializer=QueryLatestRequest.from_binary,
+                response_serializer=QueryLatestResponse.to_binary,
             ),
         }
         generic_handler = method_handlers_generic_handler(
@@ -77,6 +92,11 @@ class QueryServiceClient:
             "/busbar.telemetry.v1.QueryService/QuerySeries",
             request_serializer=QuerySeriesRequest.to_binary,
             response_deserializer=QuerySeriesResponse.from_binary,
+        )
+        self._query_latest = channel.unary_unary(
+            "/busbar.telemetry.v1.QueryService/QueryLatest",
+            request_serializer=QueryLatestRequest.to_binary,
+            response_deserializer=QueryLatestResponse.from_binary,
         )
 
     def query_telemetry(
@@ -105,10 +125,27 @@ class QueryServiceClient:
         compression: Compression | None = None,
     ) -> aio.UnaryUnaryCall[QuerySeriesRequest, QuerySeriesResponse]:
         """
-        Reads one series thinned to at most `points` values, spread evenly over the range. The work does not grow with the
-        length of the series.
+        Reads one series thinned to at most `points` values, spread evenly over the range. The work of `uniform`, `envelope` and
+        `last` does not grow with the length of the series; `avg`, `min`, `max` and `count` read every number of the range once.
+        Returns NOT_FOUND for a series that the caller cannot see.
         """
         return self._query_series(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
+
+    def query_latest(
+        self,
+        request: QueryLatestRequest,
+        *,
+        timeout: float | None = None,
+        metadata: aio.Metadata | Sequence[tuple[str, str | bytes]] | None = None,
+        credentials: CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: Compression | None = None,
+    ) -> aio.UnaryUnaryCall[QueryLatestRequest, QueryLatestResponse]:
+        """
+        Reads the latest value of each series, by source and metric, from memory. An unknown source or metric has none and is no
+        error.
+        """
+        return self._query_latest(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
 
 class QueryServiceServiceSync:
@@ -125,8 +162,18 @@ class QueryServiceServiceSync:
 
     def query_series(self, request: QuerySeriesRequest, context: ServicerContext) -> QuerySeriesResponse:
         """
-        Reads one series thinned to at most `points` values, spread evenly over the range. The work does not grow with the
-        length of the series.
+        Reads one series thinned to at most `points` values, spread evenly over the range. The work of `uniform`, `envelope` and
+        `last` does not grow with the length of the series; `avg`, `min`, `max` and `count` read every number of the range once.
+        Returns NOT_FOUND for a series that the caller cannot see.
+        """
+        context.set_code(StatusCode.UNIMPLEMENTED)
+        context.set_details("Method not implemented!")
+        raise NotImplementedError("Method not implemented!")
+
+    def query_latest(self, request: QueryLatestRequest, context: ServicerContext) -> QueryLatestResponse:
+        """
+        Reads the latest value of each series, by source and metric, from memory. An unknown source or metric has none and is no
+        error.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -144,6 +191,11 @@ class QueryServiceServiceSync:
                 self.query_series,
                 request_deserializer=QuerySeriesRequest.from_binary,
                 response_serializer=QuerySeriesResponse.to_binary,
+            ),
+            "QueryLatest": unary_unary_rpc_method_handler(
+                self.query_latest,
+                request_deserializer=QueryLatestRequest.from_binary,
+                response_serializer=QueryLatestResponse.to_binary,
             ),
         }
         generic_handler = method_handlers_generic_handler(
@@ -167,6 +219,11 @@ class QueryServiceClientSync:
             "/busbar.telemetry.v1.QueryService/QuerySeries",
             request_serializer=QuerySeriesRequest.to_binary,
             response_deserializer=QuerySeriesResponse.from_binary,
+        )
+        self._query_latest = channel.unary_unary(
+            "/busbar.telemetry.v1.QueryService/QueryLatest",
+            request_serializer=QueryLatestRequest.to_binary,
+            response_deserializer=QueryLatestResponse.from_binary,
         )
 
     def query_telemetry(
@@ -195,7 +252,24 @@ class QueryServiceClientSync:
         compression: Compression | None = None,
     ) -> QuerySeriesResponse:
         """
-        Reads one series thinned to at most `points` values, spread evenly over the range. The work does not grow with the
-        length of the series.
+        Reads one series thinned to at most `points` values, spread evenly over the range. The work of `uniform`, `envelope` and
+        `last` does not grow with the length of the series; `avg`, `min`, `max` and `count` read every number of the range once.
+        Returns NOT_FOUND for a series that the caller cannot see.
         """
         return self._query_series(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
+
+    def query_latest(
+        self,
+        request: QueryLatestRequest,
+        *,
+        timeout: float | None = None,
+        metadata: tuple[tuple[str, str | bytes], ...] | None = None,
+        credentials: CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: Compression | None = None,
+    ) -> QueryLatestResponse:
+        """
+        Reads the latest value of each series, by source and metric, from memory. An unknown source or metric has none and is no
+        error.
+        """
+        return self._query_latest(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)

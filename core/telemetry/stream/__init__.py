@@ -1,0 +1,1 @@
+"""Live telemetry: sockets of devices and dashboards, and what passes between them."""

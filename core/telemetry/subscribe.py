@@ -1,0 +1,247 @@
+"""Points as they arrive, to readers who may come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from typing import Any
+
+from protobuf import Oneof
+
+from core.identity.credentials import Credentials
+from core.kernel.call import Call
+from core.kernel.clock import MICROSECONDS, Clock
+from core.kernel.errors import InvalidArgument, Unauthenticated
+from core.kernel.validation import validate
+from core.live.events import EventBus
+from core.live.mailbox import Mailbox
+from core.signals.model import Column
+from core.signals.service import Signals
+from core.telemetry.journal import Batch, ForgottenError, Journal, Journals, Position, parse_token
+from core.telemetry.points import MESSAGE_BYTES, Presenter, fitting, metrics_of, sources_of
+from gen.busbar.telemetry.v1.query_pb import StoredPoint
+from gen.busbar.telemetry.v1.subscribe_pb import (
+    ArrivedPoints,
+    ConnectTelemetryRequest,
+    ConnectTelemetryResponse,
+    MissedPoints,
+    SubscribePong,
+    SubscribeTelemetryRequest,
+    SubscribeTelemetryResponse,
+)
+
+MESSAGE_POINTS = 2000
+"""Most points of a message."""
+QUIET_SECONDS = 10.0
+"""How often a reader whose filter lets nothing through learns its cursor, so that a break does not make it lag."""
+QUEUED_FRAMES = 4
+PATIENT_BATCHES = 100
+"""Batches without a visible point that are passed over before others have their turn."""
+DAY_SECONDS = 86_400.0
+
+
+class SubscribeService:
+    """Tells the caller the points of its organisation."""
+
+    def __init__(self, signals: Signals, bus: EventBus, credentials: Credentials, clock: Clock) -> None:
+        self.signals = signals
+        self.credentials = credentials
+        self.clock = clock
+        self.journals = Journals(bus, clock)
+
+    async def subscribe_telemetry(
+        self, request: SubscribeTelemetryRequest, call: Call
+    ) -> AsyncIterator[SubscribeTelemetryResponse]:
+        """Stream points in the order of arrival."""
+        async with contextlib.aclosing(_Reader(self, request, call).messages()) as messages:
+            async for message in messages:
+                yield message
+
+    async def connect_telemetry(
+        self, requests: AsyncIterator[ConnectTelemetryRequest], call: Call
+    ) -> AsyncIterator[ConnectTelemetryResponse]:
+        """Send points as frames, and answer pings."""
+        first = await anext(requests, None)
+        opening = None if first is None or first.frame is None else first.frame.value
+        if not isinstance(opening, SubscribeTelemetryRequest):
+            raise InvalidArgument.field("open", "must be the first frame")
+        validate(opening)
+        frames: Mailbox[ConnectTelemetryResponse] = Mailbox(QUEUED_FRAMES)
+        reader = _Reader(self, opening, call)
+        tasks = [asyncio.create_task(_guarded(work, frames)) for work in (_tell(reader, frames), _answer(requests, frames))]
+        try:
+            async for frame in frames:
+                yield frame
+        finally:
+            for task in tasks:
+                task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Reader:
+    """One reader: a position, a filter, and what wakes it."""
+
+    def __init__(self, service: SubscribeService, request: SubscribeTelemetryRequest, call: Call) -> None:
+        self._service = service
+        self._call = call
+        self._caller = call.caller
+        self._resumed = parse_token(request.cursor) if request.cursor else None
+        self._sources = sources_of(request.source, self._caller)
+        self._metrics = frozenset(metrics_of(request.metric))
+        self._presenter = Presenter(service.signals, self._caller.org_id)
+        self._wake = asyncio.Event()
+        self._ended = False
+        self._expiry: asyncio.TimerHandle | None = None
+        self._position = Position(0)
+        self._told = self._position
+        self._complete_ms = 0
+
+    async def messages(self) -> AsyncGenerator[SubscribeTelemetryResponse]:
+        """Yield messages until the credential ends or the server does."""
+        service, org_id = self._service, self._caller.org_id
+        after = None if self._resumed is None else self._resumed[0].cursor - bool(self._resumed[0].done)
+        journal = service.journals.join(org_id, self._wake, after)
+        unwatch = service.credentials.watch(self._caller.credential_id, self._credential_ended)
+        self._await_expiry()
+        try:
+            yield self._first(journal)
+            async for message in self._follow(journal):
+                yield message
+        finally:
+            unwatch()
+            if self._expiry is not None:
+                self._expiry.cancel()
+            service.journals.leave(org_id, journal, self._wake)
+
+    def _first(self, journal: Journal) -> SubscribeTelemetryResponse:
+        if self._resumed is None:
+            self._position, self._complete_ms = journal.newest, self._now_ms
+            return self._message()
+        self._position, self._complete_ms = self._resumed
+        try:
+            journal.after(self._position)
+        except ForgottenError:
+            return self._lagged(journal)
+        return self._message()
+
+    async def _follow(self, journal: Journal) -> AsyncIterator[SubscribeTelemetryResponse]:
+        passed = 0
+        while not self._ended:
+            self._wake.clear()
+            try:
+                batch = journal.after(self._position)
+            except ForgottenError:
+                yield self._lagged(journal)
+                continue
+            if batch is None:
+                self._complete_ms = self._now_ms
+                if journal.closed:
+                    return
+                if not await self._woken() and self._position != self._told:
+                    yield self._message()
+                continue
+            points, self._position = self._visible(batch)
+            self._complete_ms = batch.at_us // 1000
+            if points:
+                yield self._message(points)
+            else:
+                passed += 1
+                if passed % PATIENT_BATCHES == 0:
+                    await asyncio.sleep(0)
+        raise Unauthenticated("the credential has ended")
+
+    async def _woken(self) -> bool:
+        """Wait until something arrives; False when nothing did for a while."""
+        try:
+            async with asyncio.timeout(QUIET_SECONDS):
+                await self._wake.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _visible(self, batch: Batch) -> tuple[list[StoredPoint], Position]:
+        """Return the next points of a batch that the reader wants, as many as fit into a message, and the position after."""
+        done = self._position.done
+        points: list[StoredPoint] = []
+        offset, room = 0, MESSAGE_BYTES
+        for column in batch.columns:
+            size = len(column.values)
+            first = max(0, done - offset)
+            if first < size and self._wants(column):
+                most = min(size, first + MESSAGE_POINTS - len(points))
+                count, used = fitting((column.values[index] for index in range(first, most)), room)
+                stop = first + (count if points else max(1, count))
+                points += self._presenter.arrived(column, first, stop)
+                room -= used
+                if stop < size:
+                    return points, Position(batch.cursor, offset + stop)
+            offset += size
+        return points, Position(batch.cursor)
+
+    def _wants(self, column: Column) -> bool:
+        return (self._sources is None or column.device in self._sources) and (
+            not self._metrics or column.channel in self._metrics
+        )
+
+    def _message(self, points: list[StoredPoint] | None = None) -> SubscribeTelemetryResponse:
+        self._told = self._position
+        return SubscribeTelemetryResponse(cursor=self._position.token(self._complete_ms), points=points or [])
+
+    def _lagged(self, journal: Journal) -> SubscribeTelemetryResponse:
+        from_ms, self._complete_ms = self._complete_ms, self._now_ms
+        self._position = journal.newest
+        message = self._message()
+        message.lagged, message.from_ms, message.to_ms = True, from_ms, self._complete_ms
+        return message
+
+    @property
+    def _now_ms(self) -> int:
+        return self._service.clock.now_us() // 1000
+
+    def _credential_ended(self) -> None:
+        self._ended = True
+        self._wake.set()
+
+    def _await_expiry(self) -> None:
+        """End with the credential; a session that was used meanwhile lives on, and is looked at again."""
+        principal = self._service.credentials.known(self._call.credential or "") or self._caller
+        if principal.expires_at_us is None:
+            return
+        left = (principal.expires_at_us - self._service.clock.now_us()) / MICROSECONDS
+        if left <= 0:
+            self._credential_ended()
+        else:
+            self._expiry = asyncio.get_running_loop().call_later(min(left, DAY_SECONDS), self._await_expiry)
+
+
+async def _guarded(work: Coroutine[Any, Any, None], frames: Mailbox[ConnectTelemetryResponse]) -> None:
+    """Run one side; its failure ends the connection with that error, its end without one."""
+    try:
+        await work
+    except Exception as error:  # noqa: BLE001 - handed to the reader, where the pipeline maps it
+        frames.close(error)
+    else:
+        frames.close()
+
+
+async def _tell(reader: _Reader, frames: Mailbox[ConnectTelemetryResponse]) -> None:
+    async with contextlib.aclosing(reader.messages()) as messages:
+        async for message in messages:
+            await frames.put(_frame(message))
+
+
+def _frame(message: SubscribeTelemetryResponse) -> ConnectTelemetryResponse:
+    if message.lagged:
+        missed = MissedPoints(cursor=message.cursor, from_ms=message.from_ms, to_ms=message.to_ms)
+        return ConnectTelemetryResponse(frame=Oneof(field="lagged", value=missed))
+    arrived = ArrivedPoints(cursor=message.cursor, points=message.points)
+    return ConnectTelemetryResponse(frame=Oneof(field="telemetry", value=arrived))
+
+
+async def _answer(requests: AsyncIterator[ConnectTelemetryRequest], frames: Mailbox[ConnectTelemetryResponse]) -> None:
+    async for request in requests:
+        if request.frame is not None and isinstance(request.frame.value, SubscribeTelemetryRequest):
+            raise InvalidArgument.field("open", "the connection is open")
+        await frames.put(ConnectTelemetryResponse(frame=Oneof(field="pong", value=SubscribePong())))
