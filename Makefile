@@ -3,7 +3,6 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-BENCHMARKS ?= $(filter-out _%,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py)))
 SOURCES := core adapters cmd tests tools $(wildcard benchmarks)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -20,8 +19,16 @@ setup: .venv/.dev ## Install everything for development into .venv, and the hook
 run: .venv/.runtime ## Start the server; data lands in ./data.
 	$(BIN)/busbar serve $(ARGS)
 
-test: .venv/.dev ## Run the tests.
+# Those that kill servers run alone, so that they are disturbed by nothing and can print what they counted.
+ALONE := tests/faults/test_crash.py tests/faults/test_devices.py
+
+test: .venv/.dev ## Run the tests; ARGS="tests/maker -k pins" picks some.
+ifdef ARGS
 	$(BIN)/pytest $(ARGS)
+else
+	$(BIN)/pytest $(ALONE)
+	$(BIN)/pytest --numprocesses auto --dist worksteal $(foreach path,$(ALONE),--deselect $(path))
+endif
 
 check: .venv/.dev ## Run everything that must pass before a change lands: generated code, protos, style, types, tests.
 	$(BIN)/python tools/generate.py --check
@@ -46,8 +53,8 @@ types: .venv/.dev ## Check types.
 breaking: .venv/.dev ## Compare the protos with those of the commit that set the present version.
 	$(BIN)/python tools/breaking.py
 
-bench: .venv/.dev ## Measure the performance budgets; BENCHMARKS="NAME ..." picks some.
-	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
+bench: .venv/.dev ## Measure the performance budgets; ARGS="NAME ..." picks some.
+	$(BIN)/python -m benchmarks $(ARGS)
 
 lock: .venv/.dev ## Take the newest releases that pyproject.toml allows into both locks.
 	$(BIN)/uv pip compile $(LOCK) --upgrade --output-file requirements.lock pyproject.toml

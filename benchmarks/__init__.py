@@ -1,0 +1,1 @@
+"""Performance budgets, each measured against a named peer in the same run. `python -m benchmarks [NAME ...]`."""
