@@ -322,7 +322,7 @@ class _Operation:
         answer: Schema = {"description": comment(rpc.response.desc().type_name) or "Success."}
         if status != "204":
             answer["content"] = self._content()
-        responses = {code: answer for code in (status, *map(str, rpc.rest.also))}
+        responses = dict.fromkeys((status, *map(str, rpc.rest.also)), answer)
         name, schema = ERRORS[rpc.surface]
         self._schemas.components.setdefault(name, schema)
         reference = {"$ref": f"#/components/schemas/{name}"}
