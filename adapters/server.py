@@ -88,7 +88,7 @@ class Server:
         self.grpc_address = ""
         self.listeners: dict[str, str] = {}
         self._live = LiveApp(app.platform, app.settings)
-        self._mcp = McpApp(app.platform, app.settings)
+        self._mcp = McpApp(app.platform, app.settings, app.found.tool_calls.record)
         self._grpc = GrpcDoor(app.platform, app.settings)
         self._http: list[tuple[_Uvicorn, asyncio.Task[None]]] = []
 

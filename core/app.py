@@ -15,6 +15,7 @@ from core.foundations import Foundations
 from core.identity.accounts import Accounts
 from core.identity.credentials import Credentials
 from core.identity.signing import ServerSecret
+from core.identity.tool_calls import ToolCalls
 from core.kernel.clock import Clock
 from core.kernel.limits import Limiter
 from core.kernel.pipeline import Observer, Platform
@@ -66,7 +67,9 @@ class App:
             secret=ServerSecret(settings),
             outbox=self.outbox,
             limiter=Limiter(enabled=settings.rate_limits == "on"),
+            tool_calls=ToolCalls(self.database, clock, settings.tool_call_days),
         )
+        self.found.keep(self.found.tool_calls)
         bound = [bind(service, implementation) for area in AREAS for service, implementation in area(self.found)]
         self.platform = Platform(
             [rpc for rpcs in bound for rpc in rpcs],
@@ -76,6 +79,7 @@ class App:
             observers=_observers(settings),
         )
         self.found.draining = lambda: self.platform.draining
+        self.found.tools = frozenset(rpc.tool.name for rpc in self.platform.rpcs if rpc.tool is not None)
         # After the areas, which say how their side effects are carried out.
         self.outbox_worker = OutboxWorker(self.database, self.outbox, self.found.handlers, clock=clock)
 

@@ -34,10 +34,12 @@ class Outcome:
     Attributes:
         text: The answer as JSON, or the sentence of a refusal.
         structured: The answer; None for a refusal.
+        code: Canonical status code.
     """
 
     text: str
     structured: dict[str, Any] | None = None
+    code: str = "OK"
 
 
 class AgentTool:
@@ -63,6 +65,8 @@ class AgentTool:
             return True
         if (access.kinds and principal.kind not in access.kinds) or (access.scope and not principal.may(access.scope)):
             return False
+        if (principal.read_only and self.rpc.mutates) or (principal.tools is not None and self.name not in principal.tools):
+            return False
         return access.level != Access.Level.ADMIN or principal.role == "admin"
 
     async def call(self, platform: Platform, values: Mapping[str, Any], call: Call) -> Outcome:
@@ -74,11 +78,11 @@ class AgentTool:
             shown = _narrowed(self._encode(answer), self._paths)
             return Outcome(orjson.dumps(shown).decode(), shown)
         except DomainError as error:
-            return Outcome(self.arguments.explain(error))
+            return Outcome(self.arguments.explain(error), code=error.code)
         except Exception:
             # The edge of the door: a defect in reading or writing JSON must not tell its caller about the code.
             log.exception("unexpected failure", tool=self.name, request_id=call.request_id)
-            return Outcome("internal error")
+            return Outcome("internal error", code="INTERNAL")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

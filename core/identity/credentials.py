@@ -150,6 +150,8 @@ class Credentials:
         bound_to: str | None = None,
         board_ids: Iterable[str] | None = None,
         expires_us: int | None = None,
+        read_only: bool = False,
+        tools: Iterable[str] | None = None,
     ) -> Issued:
         """Add a credential to the caller's unit of work and return it with its secret."""
         secret = new_secret(kind)
@@ -167,6 +169,8 @@ class Credentials:
             scopes=",".join(scopes),
             bound_to=bound_to,
             board_ids=None if board_ids is None else json.dumps(sorted(board_ids)),
+            read_only=read_only,
+            tools=None if tools is None else json.dumps(sorted(tools)),
             created_us=now,
             expires_us=expires_us,
         )
@@ -262,4 +266,6 @@ def _principal(row: CredentialRow, role: str) -> Principal:
         bound_to=row.bound_to,
         board_ids=None if row.board_ids is None else frozenset(json.loads(row.board_ids)),
         expires_at_us=row.expires_us,
+        read_only=row.read_only,
+        tools=None if row.tools is None else frozenset(json.loads(row.tools)),
     )

@@ -33,6 +33,8 @@ class Principal:
         bound_to: Id of the board or source to which the credential is bound.
         board_ids: Boards that the credential may touch; None for all.
         expires_at_us: When the credential ends; None for never.
+        read_only: Whether it may change nothing, whatever its scopes say.
+        tools: Names of the tools that it may call, and nothing else on any door; None for no such limit.
     """
 
     credential_id: str
@@ -44,9 +46,13 @@ class Principal:
     bound_to: str | None = None
     board_ids: frozenset[str] | None = None
     expires_at_us: int | None = None
+    read_only: bool = False
+    tools: frozenset[str] | None = None
 
     def may(self, scope: str) -> bool:
-        """Whether the credential holds a scope."""
+        """Whether the credential holds a scope; a read-only one holds none but those for reading."""
+        if self.read_only and scope.rpartition(":")[2] != "read":
+            return False
         return scope in self.scopes or "*" in self.scopes
 
 

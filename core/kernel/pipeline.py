@@ -126,6 +126,8 @@ class Platform:
                 self._limit(rpc, limit, call, principal)
         call.principal = principal
         if access.level != Access.Level.PUBLIC and principal is not None:
+            if principal.read_only or principal.tools is not None:
+                _require_reach(rpc, principal)
             if access.scope and not principal.may(access.scope):
                 raise PermissionDenied(
                     f"insufficient scope: {access.scope} required", reason=ErrorReason.SCOPE_MISSING, scope=access.scope
@@ -267,6 +269,15 @@ def _without_secrets(rpc: Rpc, answer: Message[Any]) -> bytes:
     for name in rpc.secrets:
         copy.clear_field(name)
     return copy.to_binary()
+
+
+def _require_reach(rpc: Rpc, principal: Principal) -> None:
+    """Hold a credential to what its owner narrowed it to. A socket is let in: what is written on it needs its own scope."""
+    if principal.read_only and rpc.mutates and rpc.socket is None:
+        raise PermissionDenied("this key is read-only", reason=ErrorReason.SCOPE_MISSING)
+    if principal.tools is not None and (rpc.tool is None or rpc.tool.name not in principal.tools):
+        what = rpc.name if rpc.tool is None else rpc.tool.name
+        raise PermissionDenied(f"this key may not call {what}", reason=ErrorReason.SCOPE_MISSING)
 
 
 def _unauthenticated(call: Call) -> Unauthenticated:

@@ -98,6 +98,7 @@ class Settings(BaseSettings):
     listen: dict[Surface, Address] = Field(
         default_factory=dict[Surface, Address], description="Further HTTP listeners, by surface."
     )
+    tool_call_days: int = Field(default=90, ge=0, description="Days for which calls of tools are kept; 0 keeps them for ever.")
     public_url: str = Field(
         default="", description="Address under which browsers and devices reach the server; guessed when empty."
     )

@@ -6,13 +6,14 @@ from protobuf import DescService
 
 from core.foundations import Foundations
 from core.maker import notices
+from core.maker.agent_calls import AgentCallService
 from core.maker.agent_keys import AgentKeyService
 from core.maker.auth import AuthService
 from core.maker.boards import BoardService
 from core.maker.home_assistant import HomeAssistantService
 from core.maker.notices import Notices
 from core.maker.pins import PinService
-from gen.busbar.maker.v1 import agent_keys_pb, auth_pb, boards_pb, home_assistant_pb, pins_pb
+from gen.busbar.maker.v1 import agent_calls_pb, agent_keys_pb, auth_pb, boards_pb, home_assistant_pb, pins_pb
 
 
 def services(found: Foundations) -> list[tuple[DescService, object]]:
@@ -26,6 +27,7 @@ def services(found: Foundations) -> list[tuple[DescService, object]]:
         (auth_pb.desc().services[0], AuthService(found.identity, found.limiter, clock)),
         (boards_pb.desc().services[0], boards),
         (pins_pb.desc().services[0], pins),
-        (agent_keys_pb.desc().services[0], AgentKeyService(database, credentials, boards, clock, found.settings.quotas)),
+        (agent_calls_pb.desc().services[0], AgentCallService(found.tool_calls)),
+        (agent_keys_pb.desc().services[0], AgentKeyService(found, boards)),
         (home_assistant_pb.desc().services[0], HomeAssistantService(boards, pins)),
     ]

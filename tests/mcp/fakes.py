@@ -127,6 +127,10 @@ class FakeKeys:
         return self.holders.get(credential)
 
 
+async def unrecorded(principal: Principal, tool: str, outcome: str, seconds: float) -> None:
+    """Note nothing of a call."""
+
+
 def rpcs(pins: FakePins, boards: FakeBoards) -> list[Rpc]:
     """Bind the fakes to the services that they stand for."""
     return [*_bound(pins_pb, pins), *_bound(boards_pb, boards)]
