@@ -65,9 +65,9 @@ def fold(
 
 
 def _text(field: DescField, value: object, path: Path, faults: list[FieldViolation]) -> str:
-    kind, words = WORDS.get(json_kind(field), (object, ""))
-    if not isinstance(value, kind):
-        faults.append(FieldViolation(path, words, "type", None, value))
+    wanted = WORDS.get(json_kind(field))
+    if wanted is not None and not isinstance(value, wanted[0]):
+        faults.append(FieldViolation(path, wanted[1], "type", None, value))
     try:
         return orjson.dumps(value).decode()
     except orjson.JSONEncodeError:
