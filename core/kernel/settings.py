@@ -48,6 +48,7 @@ class Quotas(BaseModel):
 
     boards: int = Field(default=50, description="Boards of one user.")
     agent_keys: int = Field(default=25, description="Live agent keys of one user.")
+    artifacts: int = Field(default=200, description="Firmware artifacts of one project.")
     points_per_request: int = Field(default=10_000, description="Points of one ingest request.")
     ingest_body_bytes: int = Field(default=5_242_880, description="Bytes of an ingest body, as received and after inflation.")
 
@@ -121,6 +122,16 @@ class Settings(BaseSettings):
     )
     secret_key: SecretStr = Field(
         default=SecretStr(""), description="Secret that signs short-lived tokens; a file in the data directory when empty."
+    )
+    ai_base_url: str = Field(
+        default="", description="Address of a model provider that speaks the OpenAI protocol; without it nothing asks a model."
+    )
+    ai_key: SecretStr = Field(default=SecretStr(""), description="Key for the model provider; empty where it asks for none.")
+    ai_model: str = Field(default="", description="Model to ask where the caller names none.")
+    ai_timeout_seconds: float = Field(default=30.0, gt=0, description="Seconds that the model provider may take to answer.")
+    ai_completions: Literal["chat", "completions"] = Field(
+        default="chat",
+        description="How code is completed: by a prompt to /chat/completions, or by /completions with prefix and suffix.",
     )
     quotas: Quotas = Field(default_factory=Quotas, description="How much an account may hold.")
     storage: Storage = Field(default_factory=Storage, description="How storage behaves.")
