@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 
 from core.kernel.errors import UpstreamFailed
 
-Role = Literal["system", "user", "assistant"]
+Speaker = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "content_filter"]
 
 MOST_TOKENS = 2**31 - 1
@@ -21,7 +21,7 @@ MOST_TOKENS = 2**31 - 1
 class Turn:
     """One message of a conversation."""
 
-    role: Role
+    role: Speaker
     content: str
 
 
