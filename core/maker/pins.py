@@ -42,7 +42,7 @@ _INDEX = {f"V{index}": index for index in range(PINS)}
 class PinService:
     """Reads, writes and watches the pins of the caller's boards."""
 
-    def __init__(  # noqa: PLR0913 - what a board's socket tells of has that many sides
+    def __init__(
         self, boards: BoardService, signals: Signals, bus: EventBus, limiter: Limiter, clock: Clock, ota: OtaJobs
     ) -> None:
         self.boards = boards

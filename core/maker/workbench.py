@@ -28,13 +28,13 @@ from gen.busbar.maker.v1.workbench_pb import (
 
 COMPLETION_TOKENS = 128
 CHAT_PROMPT = (
-    "You help makers with microcontroller projects: firmware, wiring and dashboards of virtual pins. Answer briefly, and say so "
-    "when you do not know."
+    "You help makers with microcontroller projects: firmware, wiring and dashboards of virtual pins. Answer briefly, and say "
+    "so when you do not know."
 )
 COMPLETION_PROMPT = (
-    "You complete {language} code at the cursor. The user sends the code before the cursor between <prefix> and </prefix>, and "
-    "the code after it between <suffix> and </suffix>. Answer with exactly the text to insert at the cursor: no explanation, no "
-    "fence, nothing of the prefix or the suffix. Answer with nothing when nothing is missing."
+    "You complete {language} code at the cursor. The user sends the code before the cursor between <prefix> and </prefix>, "
+    "and the code after it between <suffix> and </suffix>. Answer with exactly the text to insert at the cursor: no "
+    "explanation, no fence, nothing of the prefix or the suffix. Answer with nothing when nothing is missing."
 )
 _FENCE = re.compile(r"\s*```[\w+-]*\n(?P<code>.*?)\n?```\s*", re.DOTALL)
 

@@ -56,7 +56,7 @@ class Blobs:
         return _held(self._changing)
 
     @asynccontextmanager
-    async def receive(self, chunks: AsyncIterator[bytes], limit: int) -> AsyncIterator[Arrived]:
+    async def receive(self, chunks: AsyncIterator[bytes], limit: int) -> AsyncGenerator[Arrived]:
         """Write bytes as they arrive; what was not kept when the context ends is deleted.
 
         Raises:
@@ -106,7 +106,7 @@ class Blobs:
             await asyncio.to_thread(file.close)
 
     async def clean(self, wanted: Collection[str]) -> int:
-        """Delete what no row wants, and what never arrived whole; returns the number of blobs. Only while nothing is received."""
+        """Delete what no row wants and what never arrived whole, while nothing is received; returns the number of blobs."""
         return await asyncio.to_thread(self._clean, frozenset(wanted))
 
     def path(self, sha256: str) -> Path:
@@ -124,7 +124,7 @@ class Blobs:
 
 
 @asynccontextmanager
-async def _held(lock: asyncio.Lock) -> AsyncIterator[None]:
+async def _held(lock: asyncio.Lock) -> AsyncGenerator[None]:
     async with lock:
         yield
 
