@@ -64,9 +64,9 @@ class Blobs:
             Unavailable: They cannot be written.
         """
         path = self._folder / _INCOMING / new_id("in_")
+        with storage_errors():
+            file = await asyncio.to_thread(_create, path)
         try:
-            with storage_errors():
-                file = await asyncio.to_thread(_create, path)
             try:
                 arrived = await _write(file, path, chunks, limit)
             finally:
