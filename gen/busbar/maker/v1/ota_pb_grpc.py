@@ -69,7 +69,7 @@ class OtaServiceService:
         """
         Streams the bytes of a job's artifact to its board, and takes the first call as news that the board is downloading. Over
         REST, Content-Length has their number and ETag and X-Artifact-Sha256 their SHA-256. For the token of that board alone.
-        Returns NOT_FOUND for a job of another board, and FAILED_PRECONDITION for one that has ended.
+        Returns NOT_FOUND for a job of another board and for one that has ended.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -221,7 +221,7 @@ class OtaServiceClient:
         """
         Streams the bytes of a job's artifact to its board, and takes the first call as news that the board is downloading. Over
         REST, Content-Length has their number and ETag and X-Artifact-Sha256 their SHA-256. For the token of that board alone.
-        Returns NOT_FOUND for a job of another board, and FAILED_PRECONDITION for one that has ended.
+        Returns NOT_FOUND for a job of another board and for one that has ended.
         """
         return self._download_ota_artifact(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -272,7 +272,7 @@ class OtaServiceServiceSync:
         """
         Streams the bytes of a job's artifact to its board, and takes the first call as news that the board is downloading. Over
         REST, Content-Length has their number and ETag and X-Artifact-Sha256 their SHA-256. For the token of that board alone.
-        Returns NOT_FOUND for a job of another board, and FAILED_PRECONDITION for one that has ended.
+        Returns NOT_FOUND for a job of another board and for one that has ended.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -424,6 +424,6 @@ class OtaServiceClientSync:
         """
         Streams the bytes of a job's artifact to its board, and takes the first call as news that the board is downloading. Over
         REST, Content-Length has their number and ETag and X-Artifact-Sha256 their SHA-256. For the token of that board alone.
-        Returns NOT_FOUND for a job of another board, and FAILED_PRECONDITION for one that has ended.
+        Returns NOT_FOUND for a job of another board and for one that has ended.
         """
         return self._download_ota_artifact(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
