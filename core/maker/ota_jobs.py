@@ -67,11 +67,7 @@ class OtaJobs:
         self._notices = notices
         self._bus = bus
         self._clock = clock
-
-    @property
-    def handlers(self) -> dict[str, Handler]:
-        """What the outbox carries out for jobs."""
-        return {EXPIRE_KIND: Handler(self._expire)}
+        self.handler = Handler(self._expire)
 
     async def begin(self, board: KnownBoard, artifact_id: str) -> OtaJob:
         """Queue an artifact for a board.

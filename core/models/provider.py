@@ -89,7 +89,7 @@ class Models:
                     yield text
         yield gathered.reply()
 
-    async def close(self) -> None:
+    async def stop(self) -> None:
         """Close open connections."""
         if self._client is not None:
             await self._client.close()

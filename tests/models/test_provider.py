@@ -42,7 +42,7 @@ async def models(provider: Provider) -> AsyncIterator[Models]:
     """Models that ask it."""
     models = asking(provider)
     yield models
-    await models.close()
+    await models.stop()
 
 
 def asking(provider: Provider, **more: Any) -> Models:
@@ -109,7 +109,7 @@ async def test_code_is_completed_between_prefix_and_suffix_where_the_provider_ca
         "int a = ",
         ";",
     )
-    await models.close()
+    await models.stop()
 
 
 @pytest.mark.parametrize("missing", ["ai_base_url", "ai_model"])
@@ -144,7 +144,7 @@ async def test_a_wrong_key_is_the_servers_fault_and_is_not_repeated(provider: Pr
     with pytest.raises(Unavailable, match="AI provider rejected the configured credentials") as refusal:
         await models.chat(QUESTION)
     assert "987654321" not in str(refusal.value)
-    await models.close()
+    await models.stop()
 
 
 async def test_a_model_that_the_caller_named_and_nobody_serves_is_the_callers_fault(models: Models, provider: Provider) -> None:
@@ -176,7 +176,7 @@ async def test_a_provider_that_cannot_be_reached_is_told_so(provider: Provider, 
     models = asking(provider, ai_base_url=f"http://127.0.0.1:{unused_tcp_port}/v1")
     with pytest.raises(UpstreamFailed, match="cannot be reached"):
         await asked(models, how)
-    await models.close()
+    await models.stop()
 
 
 @pytest.mark.parametrize("how", ["whole", "streamed"])
@@ -186,7 +186,7 @@ async def test_a_provider_that_never_answers_ends_in_time(provider: Provider, ho
     with pytest.raises(DeadlineExceeded):
         await asked(models, how)
     assert provider.asked.is_set()
-    await models.close()
+    await models.stop()
 
 
 @pytest.mark.parametrize("how", ["whole", "streamed"])
@@ -206,7 +206,7 @@ async def test_a_stream_that_goes_silent_ends_in_time(provider: Provider) -> Non
     with pytest.raises(DeadlineExceeded):
         await gathered(models, pieces)
     assert pieces == ["Use "]
-    await models.close()
+    await models.stop()
 
 
 @pytest.mark.parametrize("fault", ["cut", "error"])
@@ -237,7 +237,7 @@ async def test_neither_prompts_nor_keys_are_logged(provider: Provider) -> None:
         provider.status = 500
         with pytest.raises(UpstreamFailed):
             await models.chat([Turn("user", "my wifi is called Hedgehog")])
-        await models.close()
+        await models.stop()
     finally:
         root.handlers, root.level = before
     assert "Hedgehog" not in written.getvalue()
