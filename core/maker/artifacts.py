@@ -133,7 +133,8 @@ class FirmwareService:
         async with self._blobs.changing():
             async with self._database.unit_of_work() as session:
                 await self._access.seat(session, request.project_id, call.caller, Role.EDITOR)
-                row = await _find(session, request.project_id, request.artifact_id)
+                # Locked, so that nobody pushes it to a board meanwhile.
+                row = await _find(session, request.project_id, request.artifact_id, lock=True)
                 under_way = select(OtaJobRow.id).where(
                     col(OtaJobRow.artifact_id) == row.id, col(OtaJobRow.status).in_(LIVE_STATES)
                 )
@@ -165,9 +166,8 @@ def artifact_message(row: ArtifactRow) -> Artifact:
     )
 
 
-async def _find(session: AsyncSession, project_id: str, artifact_id: str) -> ArtifactRow:
-    # Locked, so that nobody pushes it to a board while it is being deleted.
-    row = await session.get(ArtifactRow, artifact_id, with_for_update=True)
+async def _find(session: AsyncSession, project_id: str, artifact_id: str, *, lock: bool = False) -> ArtifactRow:
+    row = await session.get(ArtifactRow, artifact_id, with_for_update=lock)
     if row is None or row.project_id != project_id:
         raise NotFound(f"artifact {artifact_id} not found", artifact=artifact_id)
     return row

@@ -131,7 +131,7 @@ class OtaJobs:
             again: Whether to return a job that was offered before, as to a board that has just connected.
         """
         async with self._database.read() as session:
-            found = await _live_job(session, board.id)
+            found = await _live_job(session, board.id, lock=False)
         if found is None or found.expires_us <= self._clock.now_us() or not (again or found.status == QUEUED):
             return None
         if found.status != QUEUED:
@@ -279,9 +279,9 @@ def _reason(told: OtaProgress) -> str | None:
     return (told.error or "the board told no reason") if told.status == FAILED else None
 
 
-async def _live_job(session: AsyncSession, board_id: str) -> OtaJobRow | None:
+async def _live_job(session: AsyncSession, board_id: str, *, lock: bool = True) -> OtaJobRow | None:
     live = select(OtaJobRow).where(col(OtaJobRow.board_id) == board_id, col(OtaJobRow.status).in_(LIVE_STATES))
-    return (await session.exec(live.with_for_update())).one_or_none()
+    return (await session.exec(live.with_for_update() if lock else live)).one_or_none()
 
 
 async def _org_of(session: AsyncSession, board_id: str) -> str:
