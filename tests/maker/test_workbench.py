@@ -112,6 +112,7 @@ async def test_a_message_stands_for_a_conversation(http: httpx.AsyncClient, prov
         ({"messages": [{"role": "assistant", "content": "a"}]}, "messages"),
         ({"messages": [{"role": "robot", "content": "a"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": "a" * 16_001}]}, "messages[0].content"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"message": "a" * 16_001}, "message"),
         ({"message": 7}, "message"),
         ({**HELLO, "temperature": 2.1}, "temperature"),
