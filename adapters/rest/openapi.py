@@ -299,7 +299,8 @@ class _Operation:
 
     def _header_parameters(self) -> list[Schema]:
         parameters: list[Schema] = []
-        if self._rpc.mutates and self._rpc.access.level != Access.Level.PUBLIC:
+        streams = self._rpc.client_streams or self._rpc.server_streams
+        if self._rpc.mutates and not streams and self._rpc.access.level != Access.Level.PUBLIC:
             text = "Names the request: sent again with the same key, it is done once and answered as before."
             parameters.append({"name": "Idempotency-Key", "in": "header", "description": text, "schema": {"type": "string"}})
         if self._revisioned:

@@ -9,6 +9,7 @@ import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -39,7 +40,15 @@ def _checked(text: str) -> str:
     return text
 
 
+def _checked_url(text: str) -> str:
+    parts = urlsplit(text)
+    if text and (parts.scheme not in ("http", "https") or not parts.hostname):
+        raise ValueError("must be an http or https address, such as http://127.0.0.1:11434/v1")
+    return text
+
+
 Address = Annotated[str, AfterValidator(_checked)]
+WebAddress = Annotated[str, AfterValidator(_checked_url)]
 Surface = Literal["maker", "lab", "telemetry", "plans"]
 
 
@@ -124,7 +133,7 @@ class Settings(BaseSettings):
     secret_key: SecretStr = Field(
         default=SecretStr(""), description="Secret that signs short-lived tokens; a file in the data directory when empty."
     )
-    ai_base_url: str = Field(
+    ai_base_url: WebAddress = Field(
         default="", description="Address of a model provider that speaks the OpenAI protocol; without it nothing asks a model."
     )
     ai_key: SecretStr = Field(default=SecretStr(""), description="Key for the model provider; empty where it asks for none.")

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 class WorkbenchServiceService:
     """
-    Talks about projects and completes their code. Neither prompts nor answers are stored or logged.
+    Talks about projects and completes their code. Neither prompts nor answers are logged or stored, but for the answer to a
+    request that came with an idempotency key.
     """
     async def chat(self, request: ChatRequest, context: aio.ServicerContext) -> ChatResponse:
         """
@@ -82,7 +83,8 @@ class WorkbenchServiceService:
 
 class WorkbenchServiceClient:
     """
-    Talks about projects and completes their code. Neither prompts nor answers are stored or logged.
+    Talks about projects and completes their code. Neither prompts nor answers are logged or stored, but for the answer to a
+    request that came with an idempotency key.
     """
     def __init__(self, channel: aio.Channel) -> None:
         self._chat = channel.unary_unary(
@@ -154,7 +156,8 @@ class WorkbenchServiceClient:
 
 class WorkbenchServiceServiceSync:
     """
-    Talks about projects and completes their code. Neither prompts nor answers are stored or logged.
+    Talks about projects and completes their code. Neither prompts nor answers are logged or stored, but for the answer to a
+    request that came with an idempotency key.
     """
     def chat(self, request: ChatRequest, context: ServicerContext) -> ChatResponse:
         """
@@ -213,7 +216,8 @@ class WorkbenchServiceServiceSync:
 
 class WorkbenchServiceClientSync:
     """
-    Talks about projects and completes their code. Neither prompts nor answers are stored or logged.
+    Talks about projects and completes their code. Neither prompts nor answers are logged or stored, but for the answer to a
+    request that came with an idempotency key.
     """
     def __init__(self, channel: Channel) -> None:
         self._chat = channel.unary_unary(
