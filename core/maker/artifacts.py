@@ -34,7 +34,7 @@ MOST_BYTES = 16 * 1024 * 1024
 """Largest artifact."""
 
 
-class FirmwareService:
+class ArtifactService:
     """Keeps the firmware artifacts of projects."""
 
     def __init__(self, database: Database, blobs: Blobs, access: ProjectAccess, clock: Clock, quotas: Quotas) -> None:

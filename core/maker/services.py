@@ -9,7 +9,7 @@ from core.foundations import Foundations
 from core.maker import notices
 from core.maker.access import ProjectAccess
 from core.maker.agent_keys import AgentKeyService
-from core.maker.artifacts import FirmwareService
+from core.maker.artifacts import ArtifactService
 from core.maker.auth import AuthService
 from core.maker.boards import BoardService
 from core.maker.home_assistant import HomeAssistantService
@@ -44,7 +44,7 @@ def services(found: Foundations) -> list[tuple[DescService, object]]:
     found.handle(EXPIRE_KIND, jobs.handler)
     pins = PinService(boards, signals, bus, found.limiter, clock, jobs)
     blobs = Blobs(found.settings.data / "artifacts")
-    firmware = found.keep(FirmwareService(database, blobs, projects, clock, found.settings.quotas))
+    artifacts = found.keep(ArtifactService(database, blobs, projects, clock, found.settings.quotas))
     models = found.keep(Models(found.settings))
     context = ProjectContext(projects, Documents(clock))
     return [
@@ -53,7 +53,7 @@ def services(found: Foundations) -> list[tuple[DescService, object]]:
         (pins_pb.desc().services[0], pins),
         (agent_keys_pb.desc().services[0], AgentKeyService(database, credentials, boards, clock, found.settings.quotas)),
         (home_assistant_pb.desc().services[0], HomeAssistantService(boards, pins)),
-        (artifacts_pb.desc().services[0], firmware),
+        (artifacts_pb.desc().services[0], artifacts),
         (ota_pb.desc().services[0], OtaService(database, blobs, projects, boards, jobs)),
         (workbench_pb.desc().services[0], WorkbenchService(database, models, context)),
     ]

@@ -158,14 +158,14 @@ async def test_artifacts_are_listed_newest_first_in_pages(busbar: Running, alice
     for door in ("rest", "grpc"):
         client, found, cursor = busbar.client(door, alice.session), [], ""
         while True:
-            page = await client.call("FirmwareService.ListArtifacts", project_id=where, limit=2, cursor=cursor)
+            page = await client.call("ArtifactService.ListArtifacts", project_id=where, limit=2, cursor=cursor)
             found += [artifact.id for artifact in page.artifacts]
             if not page.has_field("next_cursor"):
                 break
             cursor = page.next_cursor
         assert found == made[::-1]
         with pytest.raises(Refused, match="invalid cursor"):
-            await client.call("FirmwareService.ListArtifacts", project_id=where, cursor="!!!")
+            await client.call("ArtifactService.ListArtifacts", project_id=where, cursor="!!!")
 
 
 @pytest.mark.parametrize("door", ["rest", "grpc"])
@@ -174,12 +174,12 @@ async def test_equal_bytes_are_kept_until_their_last_artifact_goes(busbar: Runni
     made = [await upload(busbar, alice, where, b"same") for _ in range(2)]
     client = busbar.client(door, alice.session)
     for number, artifact in enumerate(made, 1):
-        await client.call("FirmwareService.DeleteArtifact", project_id=where, artifact_id=artifact["id"])
+        await client.call("ArtifactService.DeleteArtifact", project_id=where, artifact_id=artifact["id"])
         assert len(files(busbar)) == 2 - number
         with pytest.raises(Refused, match=f"artifact {artifact['id']} not found"):
-            await client.call("FirmwareService.GetArtifact", project_id=where, artifact_id=artifact["id"])
+            await client.call("ArtifactService.GetArtifact", project_id=where, artifact_id=artifact["id"])
         with pytest.raises(Refused, match="NOT_FOUND"):
-            await client.call("FirmwareService.DeleteArtifact", project_id=where, artifact_id=artifact["id"])
+            await client.call("ArtifactService.DeleteArtifact", project_id=where, artifact_id=artifact["id"])
 
 
 async def test_an_artifact_of_another_project_is_not_found_there(busbar: Running, alice: Person) -> None:
@@ -195,7 +195,7 @@ async def test_uploads_and_deletions_of_the_same_bytes_at_once_lose_none(busbar:
     async def come_and_go(*, stay: bool) -> None:
         made = await send_chunks(busbar, alice.session, chunked(where, b"same bytes"))
         if not stay:
-            await client.call("FirmwareService.DeleteArtifact", project_id=where, artifact_id=made.id)
+            await client.call("ArtifactService.DeleteArtifact", project_id=where, artifact_id=made.id)
 
     await asyncio.gather(*(come_and_go(stay=number == 7) for number in range(12)))
     assert [path.read_bytes() for path in files(busbar)] == [b"same bytes"]

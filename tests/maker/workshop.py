@@ -63,7 +63,7 @@ async def send_chunks(busbar: Running, credential: str, requests: Sequence[Uploa
     """Upload over gRPC."""
     client = busbar.client("grpc", credential)
     method = client.channel.stream_unary(
-        "/busbar.maker.v1.FirmwareService/UploadArtifact",
+        "/busbar.maker.v1.ArtifactService/UploadArtifact",
         request_serializer=UploadArtifactRequest.to_binary,
         response_deserializer=Artifact.from_binary,
     )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from grpc import CallCredentials, Channel, Compression, Server, ServicerContext, aio
 
 
-class FirmwareServiceService:
+class ArtifactServiceService:
     """
     Keeps the firmware artifacts of projects.
     """
@@ -87,34 +87,34 @@ class FirmwareServiceService:
             ),
         }
         generic_handler = method_handlers_generic_handler(
-            "busbar.maker.v1.FirmwareService",
+            "busbar.maker.v1.ArtifactService",
             rpc_method_handlers,
         )
         server.add_generic_rpc_handlers((generic_handler,))
 
 
-class FirmwareServiceClient:
+class ArtifactServiceClient:
     """
     Keeps the firmware artifacts of projects.
     """
     def __init__(self, channel: aio.Channel) -> None:
         self._upload_artifact = channel.stream_unary(
-            "/busbar.maker.v1.FirmwareService/UploadArtifact",
+            "/busbar.maker.v1.ArtifactService/UploadArtifact",
             request_serializer=UploadArtifactRequest.to_binary,
             response_deserializer=Artifact.from_binary,
         )
         self._list_artifacts = channel.unary_unary(
-            "/busbar.maker.v1.FirmwareService/ListArtifacts",
+            "/busbar.maker.v1.ArtifactService/ListArtifacts",
             request_serializer=ListArtifactsRequest.to_binary,
             response_deserializer=ListArtifactsResponse.from_binary,
         )
         self._get_artifact = channel.unary_unary(
-            "/busbar.maker.v1.FirmwareService/GetArtifact",
+            "/busbar.maker.v1.ArtifactService/GetArtifact",
             request_serializer=GetArtifactRequest.to_binary,
             response_deserializer=Artifact.from_binary,
         )
         self._delete_artifact = channel.unary_unary(
-            "/busbar.maker.v1.FirmwareService/DeleteArtifact",
+            "/busbar.maker.v1.ArtifactService/DeleteArtifact",
             request_serializer=DeleteArtifactRequest.to_binary,
             response_deserializer=DeleteArtifactResponse.from_binary,
         )
@@ -185,7 +185,7 @@ class FirmwareServiceClient:
         return self._delete_artifact(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
 
-class FirmwareServiceServiceSync:
+class ArtifactServiceServiceSync:
     """
     Keeps the firmware artifacts of projects.
     """
@@ -251,34 +251,34 @@ class FirmwareServiceServiceSync:
             ),
         }
         generic_handler = method_handlers_generic_handler(
-            "busbar.maker.v1.FirmwareService",
+            "busbar.maker.v1.ArtifactService",
             rpc_method_handlers,
         )
         server.add_generic_rpc_handlers((generic_handler,))
 
 
-class FirmwareServiceClientSync:
+class ArtifactServiceClientSync:
     """
     Keeps the firmware artifacts of projects.
     """
     def __init__(self, channel: Channel) -> None:
         self._upload_artifact = channel.stream_unary(
-            "/busbar.maker.v1.FirmwareService/UploadArtifact",
+            "/busbar.maker.v1.ArtifactService/UploadArtifact",
             request_serializer=UploadArtifactRequest.to_binary,
             response_deserializer=Artifact.from_binary,
         )
         self._list_artifacts = channel.unary_unary(
-            "/busbar.maker.v1.FirmwareService/ListArtifacts",
+            "/busbar.maker.v1.ArtifactService/ListArtifacts",
             request_serializer=ListArtifactsRequest.to_binary,
             response_deserializer=ListArtifactsResponse.from_binary,
         )
         self._get_artifact = channel.unary_unary(
-            "/busbar.maker.v1.FirmwareService/GetArtifact",
+            "/busbar.maker.v1.ArtifactService/GetArtifact",
             request_serializer=GetArtifactRequest.to_binary,
             response_deserializer=Artifact.from_binary,
         )
         self._delete_artifact = channel.unary_unary(
-            "/busbar.maker.v1.FirmwareService/DeleteArtifact",
+            "/busbar.maker.v1.ArtifactService/DeleteArtifact",
             request_serializer=DeleteArtifactRequest.to_binary,
             response_deserializer=DeleteArtifactResponse.from_binary,
         )
