@@ -49,7 +49,9 @@ class OtaService:
         board = await self._require_owned(request.board_id, call.caller)
         async with self._database.read() as session:
             artifact_id = await self._choose(session, request, call.caller)
-        return await self._jobs.begin(board, artifact_id)
+        job = await self._jobs.begin(board, artifact_id)
+        call.headers.append(("Location", f"/api/ota/{job.id}"))
+        return job
 
     async def _choose(self, session: AsyncSession, request: PushOtaRequest, caller: Principal) -> str:
         """Return the artifact that is meant, after checking that the caller may read it."""

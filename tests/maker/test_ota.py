@@ -34,6 +34,7 @@ async def push(busbar: Running, person: Person, board: Any, artifact: dict[str, 
     """Push an artifact over REST, and return the job."""
     answer = await busbar.http(person.session).post(f"/api/boards/{board.id}/ota", json={"artifactId": artifact["id"]})
     assert answer.status_code == 202, answer.text
+    assert answer.headers["location"] == f"/api/ota/{answer.json()['id']}"
     return answer.json()
 
 
@@ -175,7 +176,10 @@ async def test_a_push_and_the_deletion_of_its_artifact_at_once_agree(either: Run
             await http.post(f"/api/ota/{pushed.json()['id']}/cancel")
 
 
-async def test_a_connected_board_is_offered_downloads_and_reports(busbar: Running, alice: Person, bench: Any) -> None:
+async def test_a_connected_board_is_offered_downloads_and_reports(either: Running) -> None:
+    busbar = either
+    alice = await busbar.person("alice")
+    bench = await busbar.board(alice)
     data = os.urandom(200_000)
     artifact = await upload(busbar, alice, await project(busbar, alice), data, version="2.0")
     async with socket_of(busbar, bench.id, bench.device_token) as board, socket_of(busbar, bench.id, alice.session) as owner:

@@ -13,6 +13,7 @@ import httpx
 import websockets
 from websockets.asyncio.client import ClientConnection
 
+from core.app import App
 from core.kernel.ids import new_id
 from core.maker.tables import CollaboratorRow, ProjectRow
 from gen.busbar.maker.v1.artifacts_pb import Artifact, UploadArtifactRequest
@@ -25,12 +26,17 @@ OCTETS = {"Content-Type": "application/octet-stream"}
 
 async def project(busbar: Running, owner: Person, *, visibility: str = "private", **members: Person) -> str:
     """Make a project with an `editor` and a `viewer`, if wanted, and return its id."""
-    now = busbar.clock.now_us()
+    return await project_in(busbar.app, owner.org_id, owner.id, visibility=visibility, **members)
+
+
+async def project_in(app: App, org_id: str, owner_id: str, *, visibility: str = "private", **members: Person) -> str:
+    """Do the same in an app that need not be served."""
+    now = app.clock.now_us()
     row = ProjectRow(
-        id=new_id("prj_"), org_id=owner.org_id, owner_id=owner.id, name="Greenhouse", slug=new_id(), board_type="esp8266",
+        id=new_id("prj_"), org_id=org_id, owner_id=owner_id, name="Greenhouse", slug=new_id(), board_type="esp8266",
         visibility=visibility, created_us=now, updated_us=now,
     )  # fmt: skip
-    async with busbar.app.database.unit_of_work() as session:
+    async with app.database.unit_of_work() as session:
         session.add(row)
         await session.flush()
         for role, person in members.items():
