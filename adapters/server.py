@@ -18,8 +18,10 @@ from adapters.http_head import BoundedHead
 from adapters.live.app import LiveApp
 from adapters.mcp.app import McpApp
 from adapters.mcp.document import PATHS
+from adapters.mqtt.bridge import MqttBridge
 from adapters.rest.app import RestApp
 from core.app import App
+from core.homes.announcements import Homes
 from core.kernel.settings import split_address
 from core.kernel.telemetry import METRICS_TYPE, render_metrics
 from gen.busbar.api.v1.options_pb import Surface
@@ -90,6 +92,7 @@ class Server:
         self._live = LiveApp(app.platform, app.settings)
         self._mcp = McpApp(app.platform, app.settings, app.found.tool_calls.record)
         self._grpc = GrpcDoor(app.platform, app.settings)
+        self._mqtt = MqttBridge(app.found.part(Homes), app.settings)
         self._http: list[tuple[_Uvicorn, asyncio.Task[None]]] = []
 
     @classmethod
@@ -112,6 +115,7 @@ class Server:
         self.http_url = await self._listen(settings.http, None)
         for name, address in settings.listen.items():
             self.listeners[name] = await self._listen(address, {Surface[name.upper()]})
+        self._mqtt.start()
 
     async def _listen(self, address: str, surfaces: set[Surface] | None) -> str:
         host, port = split_address(address)
@@ -148,6 +152,7 @@ class Server:
     async def stop(self, grace_seconds: float = 10.0) -> None:
         """Close every door; calls that run have `grace_seconds` to finish."""
         self.app.platform.draining = True
+        await self._mqtt.stop()
         await asyncio.gather(self._live.close_all(1001), self._grpc.drain())
         # Readers of live streams would wait for ever; the end of the bus ends them.
         await self.app.bus.close()

@@ -11,6 +11,7 @@ import structlog
 import core.maker.services
 import core.system.services
 import core.telemetry.services
+from core.documents.documents import Documents
 from core.foundations import Foundations
 from core.identity.accounts import Accounts
 from core.identity.credentials import Credentials
@@ -68,6 +69,7 @@ class App:
             outbox=self.outbox,
             limiter=Limiter(enabled=settings.rate_limits == "on"),
             tool_calls=ToolCalls(self.database, clock, settings.tool_call_days),
+            documents=Documents(clock),
         )
         self.found.keep(self.found.tool_calls)
         bound = [bind(service, implementation) for area in AREAS for service, implementation in area(self.found)]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
 
+from core.documents.documents import Documents
 from core.identity.accounts import Accounts
 from core.identity.credentials import Credentials
 from core.identity.signing import ServerSecret
@@ -55,6 +56,7 @@ class Foundations:
         outbox: Where side effects that survive a restart are put in.
         limiter: Rate limits of every kind.
         tool_calls: What agents did.
+        documents: Revisioned JSON of every area.
         handlers: How each kind of side effect is carried out; areas put theirs in.
         draining: Tells whether the server is going down; set once there is a platform.
         tools: Names of all tools of all areas; set once there is a platform.
@@ -71,6 +73,7 @@ class Foundations:
     outbox: Outbox
     limiter: Limiter
     tool_calls: ToolCalls
+    documents: Documents
     handlers: dict[str, Handler] = field(default_factory=dict[str, Handler])
     draining: Callable[[], bool] = lambda: False
     tools: frozenset[str] = frozenset()

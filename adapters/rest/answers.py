@@ -62,6 +62,7 @@ class Codec:
         self._encode = encoder(self._desc, style)
         self._encode_part = None if self._part is None else field_encoder(self._part, style)
         self._opaque = self._desc.type_name == HTTP_BODY or _is_http_body(self._part)
+        self._events = rpc.rest.events
         revision = field_by_name(self._desc, REVISION)
         self._revision = revision.local_name if revision and isinstance(revision.value, DescFieldValueScalar) else None
 
@@ -89,8 +90,8 @@ class Codec:
         """Return how the messages of a stream are written."""
         if self._opaque:
             return Bytes()
-        if EVENTS in accept:
-            return Events(self._encode, self._desc)
+        if self._events or EVENTS in accept:
+            return Events(self._encode, self._desc, waits=self._events)
         return Lines(self._encode, self._dialect.mark)
 
 

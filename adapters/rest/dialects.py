@@ -52,6 +52,8 @@ STATUS = {
     "UNAUTHENTICATED": 401,
 }
 """HTTP status by canonical code."""
+STATUS_OF_REASON = {ErrorReason.TOO_LARGE: 413, ErrorReason.UPSTREAM_FAILED: 502}
+"""HTTP status by reason, where HTTP tells apart what the codes do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ class Dialect:
 
     def answer_style(self, rest: Rest) -> Style:
         """Return how the answers of an rpc are written: as all of the surface are, unless its options say otherwise."""
-        return replace(self.style, nulls=True) if rest.nulls else self.style
+        return replace(self.style, nulls=rest.nulls) if rest.nulls or rest.sparse else self.style
 
     def refusal(self, error: DomainError, asked: Asked) -> Refusal:
         """Return the status and the sentence for an error."""
@@ -159,8 +161,8 @@ class Dialect:
     def _status(self, error: DomainError, asked: Asked) -> int:
         if asked.status is not None and asked.status >= HTTPStatus.BAD_REQUEST:
             return asked.status
-        if error.reason == ErrorReason.TOO_LARGE:
-            return 413
+        if error.reason in STATUS_OF_REASON:
+            return STATUS_OF_REASON[error.reason]
         if isinstance(error, UnsupportedMediaType):
             return 415
         if isinstance(error, PreconditionFailed):

@@ -11,7 +11,7 @@ DomainError
 ├── ResourceExhausted    a rate or quota; `TooLarge` for sizes
 ├── DeadlineExceeded     took longer than the caller waits
 ├── Unimplemented        this door cannot do it
-├── Unavailable          cannot be done now; a later try may succeed
+├── Unavailable          cannot be done now; a later try may succeed. `UpstreamFailed` for the fault of another server
 └── Internal             a defect; the details are in the log only
 """
 
@@ -169,6 +169,12 @@ class Unavailable(DomainError):
 
     code = "UNAVAILABLE"
     default_reason = ErrorReason.STORAGE_UNAVAILABLE
+
+
+class UpstreamFailed(Unavailable):
+    """Another server that the call depends on failed or cannot be reached."""
+
+    default_reason = ErrorReason.UPSTREAM_FAILED
 
 
 class Internal(DomainError):

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from typing import cast
 
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from core.documents.documents import Documents
+from core.homes.announcements import Announced, Change, Json, PinSet, Topics
 from core.kernel.call import Call
-from core.kernel.errors import InvalidArgument, NotFound, PermissionDenied, Unavailable
-from core.live.events import EventBus, Lagged, Policy, Topic
+from core.kernel.errors import NotFound, PermissionDenied, Unavailable
+from core.live.events import EventBus, Policy, Topic
 from core.maker.boards import BoardService, KnownBoard
-from core.maker.events import BoardStatusChanged, board_topic, project_topic
+from core.maker.events import board_topic, project_topic
 from core.maker.home_assistant import parse_body
-from core.maker.home_entities import HomeDevice, Json, Topics, describe
+from core.maker.home_entities import HomeDevice, describe
 from core.maker.home_tables import HomeBoardRow
 from core.maker.pins import PINS, PinService
 from core.maker.tables import AttachmentRow, BoardRow
@@ -30,36 +30,6 @@ CHANGED: Topic = ("", "home-discovery")
 QUEUED_EVENTS = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Announced:
-    """All that a home must know of a board now.
-
-    Attributes:
-        board: The board.
-        description: Its discovery message.
-        online: Whether it is there.
-        states: Texts of its pins that were ever written, by index.
-    """
-
-    board: KnownBoard
-    description: Json
-    online: bool
-    states: dict[int, str]
-
-
-@dataclass(frozen=True, slots=True)
-class PinSet:
-    """The value of one pin has changed."""
-
-    board_id: str
-    pin: int
-    text: str
-
-
-Change = list[Announced] | PinSet
-"""All boards that are announced now, or one changed pin."""
-
-
 class HomeBoards:
     """The boards that are announced. A door that carries them says so by `connected`."""
 
@@ -71,7 +41,6 @@ class HomeBoards:
         documents: Documents,
         bus: EventBus,
         topics: Topics,
-        origin: Json,
     ) -> None:
         self._database = database
         self._boards = boards
@@ -79,7 +48,6 @@ class HomeBoards:
         self._documents = documents
         self._bus = bus
         self.topics = topics
-        self._origin = origin
         self.connected = False
 
     async def is_announced(self, board_id: str) -> bool:
@@ -95,7 +63,11 @@ class HomeBoards:
                 session.add(HomeBoardRow(board_id=board_id))
             elif not wanted and row is not None:
                 await session.delete(row)
-        self._bus.publish(CHANGED, board_id, remember=False)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Let watchers see all announced boards anew."""
+        self._bus.publish(CHANGED, "", remember=False)
 
     async def watch(self) -> AsyncGenerator[Change]:
         """Yield all announced boards, then every change; all of them again whenever more than a value has changed."""
@@ -137,7 +109,11 @@ class HomeBoards:
         boards = await self._rows(session)
         attached = select(AttachmentRow.project_id).where(col(AttachmentRow.board_id).in_([board.id for board in boards]))
         projects = set((await session.exec(attached)).all())
-        return [CHANGED, *(board_topic(row.org_id, row.id) for row in boards), *(project_topic(project) for project in projects)]
+        return [
+            CHANGED,
+            *(board_topic(row.org_id, row.id) for row in boards),
+            *(project_topic(project) for project in projects),
+        ]
 
     async def _rows(self, session: AsyncSession) -> list[BoardRow]:
         query = select(BoardRow).join(HomeBoardRow, col(HomeBoardRow.board_id) == col(BoardRow.id))
@@ -153,8 +129,8 @@ class HomeBoards:
         widgets = await self._widgets(session, row.id)
         labels = {pin.pin_index: pin.label for pin in written}
         return Announced(
-            board,
-            describe(device, labels, widgets, self.topics, self._origin),
+            row.id,
+            describe(device, labels, widgets, self.topics),
             self._boards.status(row.device_id) == "online",
             {pin.pin_index: pin.text for pin in written},
         )
@@ -194,7 +170,9 @@ class HomeDiscoveryService:
             raise PermissionDenied("only the owner may announce a board")
         if request.enabled and not self._broker_is_set:
             raise Unavailable(
-                "no MQTT broker is configured: set mqtt.url to the address of one", reason=ErrorReason.FEATURE_DISABLED
+                "no MQTT broker is configured: set mqtt.url to the address of one",
+                reason=ErrorReason.NOT_CONFIGURED,
+                setting="mqtt.url",
             )
         await self._home.announce(board.id, wanted=request.enabled)
         return self._message(board.id, enabled=request.enabled)

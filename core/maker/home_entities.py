@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
-Json = dict[str, Any]
+from core.homes.announcements import Json, Topics, component_id
 
 SWITCH_MODE = "switch"
 """What `config.mode` of a button says that stays as it was set."""
+SENSOR_CONFIG = {"unit": "unit_of_meas", "deviceClass": "dev_cla"}
+"""What the config of a widget says of a sensor, by the short names of discovery."""
 NUMBERS = frozenset({"SLIDER", "STEP"})
 
 
@@ -23,48 +25,14 @@ class HomeDevice:
     firmware: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Topics:
-    """Names under which boards talk on a broker.
-
-    Attributes:
-        root: First word of every topic of ours.
-    """
-
-    root: str
-
-    @property
-    def bridge(self) -> str:
-        """Where the server tells whether it is there; also its last will."""
-        return f"{self.root}/bridge/status"
-
-    def status(self, board_id: str) -> str:
-        """Where a board tells whether it is there."""
-        return f"{self.root}/{board_id}/status"
-
-    def state(self, board_id: str, pin: int) -> str:
-        """Where the value of a pin stands."""
-        return f"{self.root}/{board_id}/v/{pin}"
-
-    def command(self, board_id: str, pin: int) -> str:
-        """Where a pin is set."""
-        return f"{self.state(board_id, pin)}/set"
-
-
-def component_id(pin: int) -> str:
-    """Return the name of a pin's component within its device."""
-    return f"v{pin}"
-
-
-def describe(device: HomeDevice, labels: Mapping[int, str], widgets: Iterable[Json], topics: Topics, origin: Json) -> Json:
-    """Return the discovery message of a board.
+def describe(device: HomeDevice, labels: Mapping[int, str], widgets: Iterable[Json], topics: Topics) -> Json:
+    """Return the discovery message of a board; who announces it is for the door to add.
 
     Args:
         device: The board.
         labels: Labels of the pins that were ever written.
         widgets: Widgets of all projects that have the board, the more telling one of a pin last.
         topics: Names under which it talks.
-        origin: What announces it.
     """
     bound = {pin: widget for widget in widgets if (pin := _pin_of(widget, device.id)) is not None}
     pins = sorted({*labels, *bound})
@@ -73,7 +41,6 @@ def describe(device: HomeDevice, labels: Mapping[int, str], widgets: Iterable[Js
         description["sw"] = device.firmware
     return {
         "dev": description,
-        "o": origin,
         "avty": [{"t": topics.status(device.id)}, {"t": topics.bridge}],
         "avty_mode": "all",
         "cmps": {component_id(pin): _component(device.id, pin, labels.get(pin), bound.get(pin), topics) for pin in pins},
@@ -95,7 +62,9 @@ def _component(board_id: str, pin: int, label: str | None, widget: Json | None, 
         "stat_t": topics.state(board_id, pin),
     }
     if platform == "sensor":
-        component |= {short: config[name] for name, short in (("unit", "unit_of_meas"), ("deviceClass", "dev_cla")) if config.get(name)}
+        component |= {
+            short: config[name] for name, short in (("unit", "unit_of_meas"), ("deviceClass", "dev_cla")) if config.get(name)
+        }
         return component
     component["cmd_t"] = topics.command(board_id, pin)
     if platform == "switch":

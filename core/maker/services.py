@@ -6,14 +6,35 @@ from protobuf import DescService
 
 from core.foundations import Foundations
 from core.maker import notices
+from core.maker.access import ProjectAccess
 from core.maker.agent_calls import AgentCallService
 from core.maker.agent_keys import AgentKeyService
+from core.maker.artifacts import ArtifactService
 from core.maker.auth import AuthService
 from core.maker.boards import BoardService
 from core.maker.home_assistant import HomeAssistantService
+from core.maker.home_discovery import HomeBoards, HomeDiscoveryService
+from core.maker.home_entities import Topics
 from core.maker.notices import Notices
+from core.maker.ota import OtaService
+from core.maker.ota_jobs import EXPIRE_KIND, OtaJobs
 from core.maker.pins import PinService
-from gen.busbar.maker.v1 import agent_calls_pb, agent_keys_pb, auth_pb, boards_pb, home_assistant_pb, pins_pb
+from core.maker.workbench import WorkbenchService
+from core.maker.workbench_context import ProjectContext
+from core.models.provider import Models
+from core.storage.blobs import Blobs
+from gen.busbar.maker.v1 import (
+    agent_calls_pb,
+    agent_keys_pb,
+    artifacts_pb,
+    auth_pb,
+    boards_pb,
+    home_assistant_pb,
+    home_discovery_pb,
+    ota_pb,
+    pins_pb,
+    workbench_pb,
+)
 
 
 def services(found: Foundations) -> list[tuple[DescService, object]]:
@@ -21,8 +42,17 @@ def services(found: Foundations) -> list[tuple[DescService, object]]:
     database, credentials, signals, bus, clock = found.database, found.credentials, found.signals, found.bus, found.clock
     posted = Notices(database, found.outbox, bus)
     found.handle(notices.KIND, posted.handler)
+    projects = ProjectAccess()
     boards = BoardService(database, credentials, signals, bus, clock, found.settings)
-    pins = PinService(boards, signals, bus, found.limiter, clock)
+    jobs = OtaJobs(database, found.outbox, posted, bus, clock)
+    found.handle(EXPIRE_KIND, jobs.handler)
+    pins = PinService(boards, signals, bus, found.limiter, clock, jobs)
+    blobs = Blobs(found.settings.data / "artifacts")
+    artifacts = found.keep(ArtifactService(database, blobs, projects, clock, found.settings.quotas))
+    models = found.keep(Models(found.settings))
+    context = ProjectContext(projects, found.documents)
+    mqtt = found.settings.mqtt
+    home = found.keep(HomeBoards(database, boards, pins, found.documents, bus, Topics(mqtt.topics)))
     return [
         (auth_pb.desc().services[0], AuthService(found.identity, found.limiter, clock)),
         (boards_pb.desc().services[0], boards),
@@ -30,4 +60,8 @@ def services(found: Foundations) -> list[tuple[DescService, object]]:
         (agent_calls_pb.desc().services[0], AgentCallService(found.tool_calls)),
         (agent_keys_pb.desc().services[0], AgentKeyService(found, boards)),
         (home_assistant_pb.desc().services[0], HomeAssistantService(boards, pins)),
+        (home_discovery_pb.desc().services[0], HomeDiscoveryService(boards, home, broker_is_set=bool(mqtt.url))),
+        (artifacts_pb.desc().services[0], artifacts),
+        (ota_pb.desc().services[0], OtaService(database, blobs, projects, boards, jobs)),
+        (workbench_pb.desc().services[0], WorkbenchService(database, models, context)),
     ]
