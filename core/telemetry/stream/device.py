@@ -232,7 +232,7 @@ class DeviceConnection:
             raise
 
     def _tell(self, kind: str, members: Struct, **more: str | int) -> None:
-        self._desk.hub.tell(self.org_id, passed_on(kind, members, self.source_id, **more))
+        self._desk.hub.tell(self, passed_on(kind, members, self.source_id, **more))
 
     async def _session_started(self, members: Struct) -> None:
         await self._save_session(members, "active")
