@@ -12,10 +12,11 @@ from protobuf import Oneof
 from protobuf.wkt import Struct
 
 from core.kernel.call import Call
-from core.kernel.errors import DomainError, InvalidArgument, Unauthenticated, Unavailable
+from core.kernel.errors import DomainError, InvalidArgument, PermissionDenied, Unauthenticated, Unavailable
 from core.live.events import EventBus, Lagged, Policy, Reader
 from core.live.mailbox import Mailbox
 from core.telemetry.decode import as_json
+from core.telemetry.stream.auth import Admitted
 from core.telemetry.stream.commands import BUSY, NOT_CONNECTED, Commands
 from core.telemetry.stream.fanout import Fanouts
 from core.telemetry.stream.frames import Frame, error_frame, refusal
@@ -51,7 +52,7 @@ class DashboardConnection:
         commands: Commands,
         call: Call,
         *,
-        data_api: bool,
+        admitted: Admitted,
         limited: bool,
     ) -> None:
         self._hub = hub
@@ -59,10 +60,11 @@ class DashboardConnection:
         self._commands = commands
         self._caller = call.caller
         self._org_id = call.caller.org_id
-        self._data_api = data_api
+        self._data_api = admitted.data_api
+        self._shared = admitted.shared
         self._buckets = (Bucket(*DATA), Bucket(*CONTROL)) if limited else None
         self._fanouts = fanouts
-        self._interests = Interests(call.caller, everything=not data_api)
+        self._interests = Interests(call.caller, everything=not admitted.data_api)
         self._out: Mailbox[Frame] = Mailbox(WAITING_FRAMES)
         self._view = fanouts.open(self._org_id, self._interests)
         self._go = asyncio.Event()
@@ -177,6 +179,8 @@ class DashboardConnection:
             self._go.set()
         elif kind == "ping" and isinstance(value, Struct) and "source_id" not in value.fields:
             await self._out.put(Oneof(field="pong", value=ServerPong()))
+        elif kind in COMMANDS and self._shared:
+            raise PermissionDenied("shared view is read-only")
         elif kind in COMMANDS:
             await self._command(kind, value)
         else:

@@ -168,7 +168,7 @@ class StreamService:
     ) -> AsyncGenerator[Frame]:
         admitted = await self._doorkeeper.dashboard(auth, call, room)
         connection = DashboardConnection(
-            self.hub, self._bus, self._fanouts, self._commands, call, data_api=admitted.data_api, limited=self._limited
+            self.hub, self._bus, self._fanouts, self._commands, call, admitted=admitted, limited=self._limited
         )
         lease = self._lease(admitted, connection.credential_ended)
         try:
