@@ -184,7 +184,10 @@ class Connection:
                 self._sending_since = None
 
     async def _look_for_stalls(self) -> None:
-        """End the connection when its peer takes nothing any more. A timeout around each frame would cost as much as sending it."""
+        """End the connection when its peer takes nothing any more.
+
+        A timeout around each frame would cost as much as sending it.
+        """
         while not self._stalled:
             await asyncio.sleep(self._stall_seconds / STALL_CHECKS)
             since = self._sending_since

@@ -9,6 +9,7 @@ Devices and channels (from memory, but for those that change something)
     await update_device(id, name=, recording=);  await touch(id);  await delete_device(id)
     channels(device_id) -> list[Channel];  find_channel(device_id, name);  await update_channel(id, label=, unit=)
     device_connected(id); device_disconnected(id); online(id) -> bool
+    watch_deletion(id, callback) -> end     calls back once when the device is deleted
 
 Writing
     await write(org_id, columns, by="device", client_id=None) -> Written      batches of points
@@ -31,7 +32,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import structlog
@@ -80,6 +81,7 @@ class Signals:
         self._store = Store()
         self._directory = self._store.directory
         self._connections: Counter[int] = Counter()
+        self._deletion_watchers: dict[int, set[Callable[[], None]]] = {}
         self._task: asyncio.Task[None] | None = None
         self.recordings = Recordings(database, clock, self._directory.recordings)
 
@@ -175,9 +177,29 @@ class Signals:
         def committed(_none: None) -> None:
             self._directory.forget(device_id)
             self._connections.pop(device_id, None)
+            for callback in self._deletion_watchers.pop(device_id, ()):
+                callback()
 
         await self._database.submit(job, committed=committed)
         await removal.erase_device(self._database, device_id)
+
+    def watch_deletion(self, device_id: int, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back once when a device is deleted; returns what ends the watch.
+
+        Raises:
+            NotFound: There is no such device.
+        """
+        self._require(device_id)
+        self._deletion_watchers.setdefault(device_id, set()).add(callback)
+
+        def end() -> None:
+            watchers = self._deletion_watchers.get(device_id)
+            if watchers is not None:
+                watchers.discard(callback)
+                if not watchers:
+                    del self._deletion_watchers[device_id]
+
+        return end
 
     def channels(self, device_id: int) -> list[Channel]:
         """Return the channels of a device by name."""

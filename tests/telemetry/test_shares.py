@@ -150,7 +150,12 @@ async def test_a_share_token_is_no_credential_for_anything_else(busbar: Running,
         for path in ("/api/sources", "/api/v1/telemetry", "/api/boards", "/api/shares"):
             assert (await busbar.http(**headers).get(path)).status_code == 401
     client = busbar.client("grpc", share["token"])
-    for rpc in ("SourceService.ListSources", "ShareService.ListShares", "BoardService.ListBoards", "QueryService.QueryTelemetry"):
+    for rpc in (
+        "SourceService.ListSources",
+        "ShareService.ListShares",
+        "BoardService.ListBoards",
+        "QueryService.QueryTelemetry",
+    ):
         with pytest.raises(Refused) as refused:
             await client.call(rpc)
         assert refused.value.code in ("UNAUTHENTICATED", "PERMISSION_DENIED"), rpc

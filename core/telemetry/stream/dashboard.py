@@ -44,7 +44,7 @@ _FAILURES = {
 class DashboardConnection:
     """Shows what devices send, and carries commands to them."""
 
-    def __init__(  # noqa: PLR0913 - it joins that many foundations
+    def __init__(
         self,
         hub: Hub,
         bus: EventBus,
