@@ -28,6 +28,8 @@ async def erase_device(database: Database, device_id: int) -> None:
 
     async def finish(tx: Tx) -> None:
         await tx.execute("DELETE FROM latest WHERE channel_id IN (SELECT id FROM channel WHERE device_id = $1)", device_id)
+        of_device = "channel_id IN (SELECT id FROM channel WHERE device_id = $1)"
+        await tx.execute(f"DELETE FROM recording_span WHERE {of_device}", device_id)  # noqa: S608 - a constant
         await tx.execute("DELETE FROM channel WHERE device_id = $1", device_id)
         await tx.execute("UPDATE recording SET device_id = NULL WHERE device_id = $1", device_id)
         await tx.execute("DELETE FROM device WHERE id = $1", device_id)
