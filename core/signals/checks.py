@@ -33,9 +33,7 @@ class Scope(NamedTuple):
     end_us: int = 0
 
 
-async def check(
-    tx: Tx, ranges: Mapping[int, tuple[int, int]], recording_id: int | None, operator: str, value: float
-) -> Check:
+async def check(tx: Tx, ranges: Mapping[int, tuple[int, int]], recording_id: int | None, operator: str, value: float) -> Check:
     """Compare all values of some channels, each in a range without its end, with a number. What is none meets no condition."""
     where = "channel_id = $1 AND at_us >= $2 AND at_us < $3"
     more = () if recording_id is None else (recording_id,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import runpy
 from collections.abc import Generator, Iterable, Iterator
 from itertools import count
 from pathlib import Path
@@ -20,7 +21,8 @@ from core.signals.checks import Scope
 from core.signals.model import Column, Value
 from core.signals.series import Place
 from core.storage.database import Database
-from core.storage.tx import PostgresTx, SqliteTx
+from core.storage.revisions import HISTORY
+from core.storage.tx import PostgresTx, SqliteTx, Tx
 from tests.signals.conftest import NOW_US, Bench, bench_on
 
 SECOND = 1_000_000
@@ -222,3 +224,20 @@ async def test_a_recording_without_points_of_its_own_is_the_time_of_its_source(b
     recording = await bench.signals.recordings.update("org", "by-time", ended_us=NOW_US + 4)
     chosen = await bench.signals.select_recording(recording, None, None, None, None)
     assert [placed.point.value for placed in await bench.signals.page(chosen, None, 100)] == [2.0, 3.0, 4.0]
+
+
+async def test_recordings_of_earlier_releases_are_found_after_the_migration(bench: Bench) -> None:
+    await bench.signals.write("org", [Column("rig", "m", [-1, NOW_US], [1.0, 2.0], "run-1"), Column("rig", "n", [5], [3.0])])
+    await bench.signals.write("org", [Column("rig", "o", [7], [4.0], "run-2")])
+    (path,) = (Path(HISTORY) / "versions").glob("*_recording_spans.py")
+    fill = str(runpy.run_path(str(path))["FILL"])
+
+    async def migrate(tx: Tx) -> None:
+        await tx.execute("DELETE FROM recording_span")
+        await tx.execute(fill)
+
+    await bench.database.submit(migrate)
+    recording = await bench.signals.recordings.find("org", "run-1")
+    assert recording is not None
+    chosen = await bench.signals.select_recording(recording, None, None, None, None)
+    assert [placed.point.value for placed in await bench.signals.page(chosen, None, 9)] == [1.0, 2.0]

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # Whole minutes, and one more on either side: division rounds towards zero.
-_FILL = """
+FILL = """
 INSERT INTO recording_span (recording_id, channel_id, start_us, end_us)
 SELECT recording_id, channel_id, (min(at_us) / 60000000 - 1) * 60000000, (max(at_us) / 60000000 + 1) * 60000000
 FROM point WHERE recording_id IS NOT NULL GROUP BY recording_id, channel_id
@@ -30,7 +30,7 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_recording_span_channel", "recording_span", ["channel_id"], unique=False)
-    op.execute(_FILL)
+    op.execute(FILL)
 
 
 def downgrade() -> None:
