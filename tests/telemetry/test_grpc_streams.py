@@ -132,16 +132,15 @@ async def test_a_device_on_a_stream_and_a_dashboard_on_a_socket_see_each_other(
 
 
 async def test_the_newest_connection_wins_whichever_way_it_came(busbar: Running, key: str) -> None:
-    async with device_stream(busbar, key, "rig") as rig:
-        async with device(busbar, key, "rig"):
-            with pytest.raises(grpc.aio.AioRpcError) as ended:
-                await rig.hear("command")
-            assert ended.value.code() == grpc.StatusCode.ABORTED
-            assert busbar.app.signals.connected_devices == 1
+    async with device_stream(busbar, key, "rig") as rig, device(busbar, key, "rig"):
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await rig.hear("command")
+        assert ended.value.code() == grpc.StatusCode.ABORTED
+        assert busbar.app.signals.connected_devices == 1
 
 
 async def test_strangers_and_shares_keep_to_their_place(busbar: Running, alice: Person, key: str) -> None:
-    async with dashboard_stream(busbar, "browser_auth", BrowserAuth(token="x")) as screen:  # noqa: S106 - a wrong one
+    async with dashboard_stream(busbar, "browser_auth", BrowserAuth(token="x")) as screen:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await screen.hear("init")
         assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED

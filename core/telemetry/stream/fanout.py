@@ -24,6 +24,7 @@ LONGEST_MOMENT_SECONDS = 0.5
 MOMENTS_LATE = 4
 """A moment lasts at least so many times as long as the loop is late."""
 WAITING_WRITES = 1024
+TASK = "dashboards' points"
 MOST_EVENTS = 1000
 MOST_KEPT = 64
 """Frames of a choice that was changed, of which no more are kept for a dashboard that does not take them."""
@@ -88,7 +89,7 @@ class Fanout:
         self._lanes: dict[Choice, Lane] = {}
         self._views: set[View] = set()
         self._points = bus.subscribe(points_topic(org_id), policy=Policy.LAGGED, size=WAITING_WRITES)
-        self._task = asyncio.create_task(self._run(), name="dashboards' points")
+        self._task = asyncio.create_task(self._run(), name=TASK)
         self._moment = MOMENT_SECONDS
         self._held: list[tuple[int, object]] = []
 
