@@ -68,7 +68,6 @@ def _collect_rarely() -> None:
     Frames and points come and go by the ten thousand and are freed without the collector; each look at everything that lives
     would stop the server for tens of milliseconds meanwhile.
     """
-    gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
 
