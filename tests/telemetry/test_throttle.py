@@ -9,11 +9,12 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 
 from core.kernel.errors import ResourceExhausted
+from core.telemetry.stream import dashboard as screens
 from core.telemetry.stream import device as connection
 from core.telemetry.stream import throttle
 from gen.busbar.api.v1.options_pb import CredentialKind
 from tests.conftest import Person, Running
-from tests.telemetry.sockets import device, hear, say
+from tests.telemetry.sockets import dashboard, device, hear, say
 
 
 async def limited(start: Any) -> tuple[Running, Person, str]:
@@ -100,3 +101,16 @@ def test_a_burst_is_taken_and_then_so_many_frames_a_second(
     assert taken() == rate
     now[0] += 3600
     assert taken() == burst
+
+
+async def test_a_dashboard_that_floods_is_refused_and_its_flow_goes_on(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screens, "CONTROL", (0.001, 2.0))
+    busbar, alice, key = await limited(start)
+    async with dashboard(busbar, alice.session) as socket, device(busbar, key) as rig:
+        for _ in range(3):
+            await say(socket, "subscribe", stream="logs", source_id="rig")
+        assert (await hear(socket, "error"))["code"] == "RATE_LIMITED"
+        for value in range(3):
+            await say(socket, "ready")
+            await say(rig, "telemetry", points=[{"metric": "t", "value": value}])
+            assert (await hear(socket, "telemetry"))["points"][0]["value"] == value
