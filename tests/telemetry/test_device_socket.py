@@ -251,6 +251,32 @@ async def test_deleting_a_source_closes_its_socket_and_no_other(busbar: Running,
     assert [point["value"] for point in await stored(busbar, alice)] == [1, 2]
 
 
+async def test_frames_that_wait_do_not_bring_a_deleted_source_back(
+    busbar: Running, alice: Person, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, busy, go_on = busbar.app.signals.write, asyncio.Event(), asyncio.Event()
+
+    async def slow(org_id: str, columns: Any) -> Any:
+        busy.set()
+        await go_on.wait()
+        return await write(org_id, columns)
+
+    async with device(busbar, key, "other", acks=True) as other, device(busbar, key, "doomed") as doomed:
+        monkeypatch.setattr(busbar.app.signals, "write", slow)
+        await say(other, "telemetry", seq=1, points=[{"metric": "t", "value": 1}])
+        await asyncio.wait_for(busy.wait(), 10)
+        await say(doomed, "telemetry", points=[{"metric": "t", "value": 2}])
+        await say(doomed, "dance")
+        await hear(doomed, "error")
+        assert (await busbar.http(alice.session).delete("/api/sources/doomed")).status_code == 204
+        go_on.set()
+        assert await end_of(doomed) == 1008
+        await say(other, "telemetry", seq=2, points=[{"metric": "t", "value": 3}])
+        await hear(other, "telemetry_ack", where=lambda frame: frame["seq"] == 2)
+    listed = await busbar.http(alice.session).get("/api/sources")
+    assert [source["slug"] for source in listed.json()["sources"]] == ["other"]
+
+
 async def test_a_key_that_expires_ends_its_connections(busbar: Running, alice: Person) -> None:
     soon = busbar.clock.now_us() + 300_000
     async with busbar.app.database.unit_of_work() as session:

@@ -222,6 +222,18 @@ async def test_each_session_has_batches_of_its_own(desk: Desk, monkeypatch: pyte
     assert [(frame.value.session_id, values([frame])) for frame in view.take()] == [("s", [1, 2]), ("s", [3]), ("", [4])]
 
 
+def test_a_busy_server_shows_fewer_and_larger_batches_and_then_as_many_as_before() -> None:
+    moment = fanout.MOMENT_SECONDS
+    assert fanout.next_moment(moment, 0.0001) == moment
+    moments = [moment := fanout.next_moment(moment, 0.05) for _ in range(20)]
+    assert moments == sorted(moments)
+    assert moments[-1] == pytest.approx(0.2, abs=0.001)
+    assert fanout.next_moment(moment, 60) == fanout.LONGEST_MOMENT_SECONDS
+    for _ in range(20):
+        moment = fanout.next_moment(moment, 0)
+    assert moment == fanout.MOMENT_SECONDS
+
+
 async def test_a_dashboard_that_never_reads_holds_no_device_up(busbar: Running, alice: Person) -> None:
     key = await busbar.key(alice, CredentialKind.TELEMETRY_KEY)
     async with (

@@ -89,6 +89,7 @@ class DeviceConnection:
         self._desk = desk
         self._buckets = None if source_bucket is None else (Bucket(*DATA), Bucket(*CONTROL), source_bucket)
         self._out: Mailbox[Frame] = Mailbox(WAITING_FRAMES)
+        self.deleted = False
         self._pings = 0
         self._acked = 0
         self._ack_waits = False
@@ -149,6 +150,7 @@ class DeviceConnection:
 
     def _deleted(self) -> None:
         """End, because the source was deleted: what comes next would be of another source of the same name."""
+        self.deleted = True
         self._out.close(NotFound(f"source {self.source_id} was deleted", source=self.source_id))
 
     def stored(self, seq: int | None) -> None:

@@ -135,8 +135,7 @@ class Fanout:
             self._held.append(item)
             due = clock() + self._moment
             await asyncio.sleep(self._moment)
-            late = MOMENTS_LATE * (clock() - due)
-            self._moment = min(max((self._moment + late) / 2, MOMENT_SECONDS), LONGEST_MOMENT_SECONDS)
+            self._moment = next_moment(self._moment, clock() - due)
             self.flush()
 
     def _sort(self, items: list[tuple[int, object]]) -> None:
@@ -159,6 +158,11 @@ class Fanout:
         frames = events(self._org_id, column)
         for view in self._views:
             view.tell(column, frames)
+
+
+def next_moment(moment: float, late: float) -> float:
+    """Return how long the next moment lasts, after one that ended late by so many seconds."""
+    return min(max((moment + MOMENTS_LATE * late) / 2, MOMENT_SECONDS), LONGEST_MOMENT_SECONDS)
 
 
 class Fanouts:
