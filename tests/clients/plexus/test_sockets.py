@@ -178,9 +178,10 @@ async def all_there(data: Path, server: ServerProcess, account: Account, sdk: Sd
 async def test_points_are_acknowledged(busbar: Running, key: str, driving: Driving) -> None:
     async with driving(busbar.url, key) as sdk:
         await sdk.do("open_socket", source_id=RIG)
-        await measure(sdk, range(40))
+        # Fewer than the release holds unacknowledged; the next would go over HTTP, where nobody is.
+        await measure(sdk, range(30))
         assert await sdk.do("unacknowledged", seconds=10) == 0
-        assert values_of(await stored(busbar.url, key)) == Counter(range(40))
+        assert values_of(await stored(busbar.url, key)) == Counter(range(30))
         await sdk.do("close")
 
 
