@@ -13,6 +13,7 @@ from core.maker.attachments import Attachments
 from core.maker.auth import AuthService
 from core.maker.boards import BoardService
 from core.maker.cloning import ProjectCopies
+from core.maker.collab import CollabService
 from core.maker.collaborators import CollaboratorService, Invitations
 from core.maker.designs import DesignService
 from core.maker.document_history import DocumentHistoryService
@@ -34,6 +35,7 @@ from gen.busbar.maker.v1 import (
     agent_keys_pb,
     auth_pb,
     boards_pb,
+    collab_pb,
     collaborators_pb,
     designs_pb,
     document_history_pb,
@@ -58,6 +60,7 @@ def services(found: Foundations) -> list[tuple[DescService, object]]:
     attachments = Attachments(access, BoardSharing(database, bus), bus, clock)
     boards = BoardService(database, credentials, signals, bus, clock, settings=found.settings, attachments=attachments)
     pins = PinService(boards, signals, bus, found.limiter, clock)
+    pin_map = ProjectPinMap(attachments, pins, clock)
     views = ProjectViews(access, people)
     auth = AuthService(database, found.identity, found.limiter, clock, people=people, notices=posted, referrals=referrals)
     projects = ProjectService(
@@ -68,12 +71,22 @@ def services(found: Foundations) -> list[tuple[DescService, object]]:
         boards=boards,
         views=views,
         copies=ProjectCopies(clock, stored),
-        pins=ProjectPinMap(attachments, pins, clock),
+        pins=pin_map,
         quota=found.settings.quotas.projects,
     )
     me = MeService(database, bus, credentials, clock, notices=posted, people=people, referrals=referrals)
     projects.on_delete(stored.forget)
     documents = ProjectDocuments(database, stored, access, people, bus, clock)
+    collab = CollabService(
+        bus,
+        found.limiter,
+        clock,
+        documents=documents,
+        people=people,
+        attachments=attachments,
+        pins=pins,
+        pin_map=pin_map,
+    )
     return [
         (auth_pb.desc().services[0], auth),
         (boards_pb.desc().services[0], boards),
@@ -84,6 +97,7 @@ def services(found: Foundations) -> list[tuple[DescService, object]]:
         (designs_pb.desc().services[0], DesignService(documents)),
         (widgets_pb.desc().services[0], WidgetService(documents)),
         (document_history_pb.desc().services[0], DocumentHistoryService(documents)),
+        (collab_pb.desc().services[0], collab),
         (projects_pb.desc().services[0], projects),
         (collaborators_pb.desc().services[0], CollaboratorService(database, bus, clock, attachments, posted)),
         (public_pb.desc().services[0], PublicService(database, views, people)),
