@@ -16,6 +16,7 @@ import grpc
 import httpx
 from protobuf import Message, message_from_json_value
 
+from adapters.rest.binding import decode
 from core.kernel.rpc import PATH_VARIABLE, Rpc, verb_and_path
 from gen.busbar.api.v1.options_pb import CredentialKind, Surface
 from gen.google.api.httpbody_pb import HttpBody
@@ -131,7 +132,7 @@ class RestClient(Door):
             raise Refused(code, str(body.get("message") or body.get("error")))
         if rpc.response is HttpBody:
             return HttpBody(content_type=answer.headers["content-type"], data=answer.content)
-        return message_from_json_value(rpc.response, answer.json(), ignore_unknown_fields=True)
+        return decode(rpc.response, answer.json())
 
     async def send(self, rpc: Rpc, fields: dict[str, Any]) -> httpx.Response:
         """Send the request that an HTTP rule makes of some fields."""
@@ -171,7 +172,7 @@ class McpClient(RestClient):
         result = await self.method("tools/call", {"name": rpc.tool.name, "arguments": arguments})
         if result.get("isError"):
             raise Refused("TOOL_ERROR", result["content"][0]["text"])
-        return message_from_json_value(rpc.response, result["structuredContent"], ignore_unknown_fields=True)
+        return decode(rpc.response, result["structuredContent"])
 
     async def method(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
         """Send one JSON-RPC request and return its result."""

@@ -186,13 +186,15 @@ def _dumps(value: Json, *path: str | int) -> str:
 
 
 def _read(kind: type[M], members: Members, *path: str | int) -> M:
-    """Make a message of a JSON object and check it; what is wrong is named below a path."""
+    """Make a message of a JSON object. What cannot be read is named below a path; no rule is checked."""
     try:
-        message = message_from_json_value(kind, members, ignore_unknown_fields=True)
+        return message_from_json_value(kind, members, ignore_unknown_fields=True)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise _fault("is not what it must be", *path) from error
-    validate(message)
-    return message
+        if len(members) > 1:
+            # The codec does not say which member it means, so each is tried alone.
+            for name, member in members.items():
+                _read(kind, {name: member}, *path)
+        raise _fault("is not what it must be", *path, *members) from error
 
 
 def _fault(description: str, *path: str | int) -> InvalidArgument:
@@ -200,7 +202,9 @@ def _fault(description: str, *path: str | int) -> InvalidArgument:
 
 
 def _firmware_of(document: Json, _version: int) -> Members:
-    return firmware_content(_read(SaveFirmwareRequest, cast("Members", document), "content"))
+    request = _read(SaveFirmwareRequest, cast("Members", document))
+    validate(request)
+    return firmware_content(request)
 
 
 def _widgets_of(document: Json, _version: int) -> Members:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from core.live.events import Topic
 from core.signals.topics import device_topic
+from gen.busbar.maker.v1.collab_pb import CollabPeer, CollabPeerPresence
 from gen.busbar.maker.v1.ota_jobs_pb import OtaNews
 from gen.busbar.maker.v1.people_pb import UserCard
 
@@ -125,6 +126,27 @@ class NotificationsChanged:
     """
 
     notification_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerJoined:
+    """A connection to a project has opened."""
+
+    peer: CollabPeer
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLeft:
+    """A connection to a project has ended."""
+
+    peer: CollabPeer
+
+
+@dataclass(frozen=True, slots=True)
+class PeerMoved:
+    """A connection tells where its user is; kept nowhere."""
+
+    presence: CollabPeerPresence
 
 
 def project_topic(project_id: str) -> Topic:

@@ -18,6 +18,7 @@ from core.maker.attachments import Attachments
 from core.maker.auth import AuthService
 from core.maker.boards import BoardService
 from core.maker.cloning import ProjectCopies
+from core.maker.collab import CollabService
 from core.maker.collaborators import CollaboratorService, Invitations
 from core.maker.designs import DesignService
 from core.maker.document_history import DocumentHistoryService
@@ -48,6 +49,7 @@ from gen.busbar.maker.v1 import (
     artifacts_pb,
     auth_pb,
     boards_pb,
+    collab_pb,
     collaborators_pb,
     designs_pb,
     document_history_pb,
@@ -196,11 +198,22 @@ def _people(found: Foundations, ground: Ground) -> Services:
 def _projects(found: Foundations, ground: Ground) -> Services:
     database, bus, clock = found.database, found.bus, found.clock
     documents = ProjectDocuments(database, ground.documents, ground.access, ground.people, bus, clock)
+    collab = CollabService(
+        bus,
+        found.limiter,
+        clock,
+        documents=documents,
+        people=ground.people,
+        attachments=ground.attachments,
+        pins=ground.pins,
+        pin_map=ground.pin_map,
+    )
     collaborators = CollaboratorService(database, bus, clock, ground.attachments, ground.notices)
     return [
         (projects_pb.desc().services[0], ground.projects),
         (collaborators_pb.desc().services[0], collaborators),
         (public_pb.desc().services[0], PublicService(database, ProjectViews(ground.access, ground.people), ground.people)),
+        (collab_pb.desc().services[0], collab),
         (firmware_pb.desc().services[0], FirmwareService(documents)),
         (designs_pb.desc().services[0], DesignService(documents)),
         (widgets_pb.desc().services[0], WidgetService(documents)),
