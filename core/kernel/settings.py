@@ -79,6 +79,14 @@ class Stream(BaseModel):
     execute: bool = Field(default=False, description="Whether dashboards may run commands in the shell of a device.")
 
 
+class Classrooms(BaseModel):
+    """How classrooms behave."""
+
+    teachers_only: bool = Field(
+        default=False, description="Whether only users of the role teacher or admin may make classrooms."
+    )
+
+
 class Outgoing(BaseModel):
     """Which addresses that users gave the server may call, for webhooks and downloads. Public ones always."""
 
@@ -127,6 +135,7 @@ class Settings(BaseSettings):
     storage: Storage = Field(default_factory=Storage, description="How storage behaves.")
     live: Live = Field(default_factory=Live, description="How live streams behave.")
     stream: Stream = Field(default_factory=Stream, description="How live telemetry behaves.")
+    classrooms: Classrooms = Field(default_factory=Classrooms, description="How classrooms behave.")
     outgoing: Outgoing = Field(default_factory=Outgoing, description="Which addresses that users gave may be called.")
 
     @property

@@ -6,13 +6,31 @@ from protobuf import DescService
 
 from core.foundations import Foundations
 from core.maker import notices
+from core.maker.access import ProjectAccess
 from core.maker.agent_keys import AgentKeyService
+from core.maker.assignments import AssignmentService
 from core.maker.auth import AuthService
 from core.maker.boards import BoardService
+from core.maker.certificate_issue import CertificateIssue
+from core.maker.certificates import CertificateService
+from core.maker.classrooms import ClassroomService
+from core.maker.handed_in import classroom_role
 from core.maker.home_assistant import HomeAssistantService
 from core.maker.notices import Notices
+from core.maker.people import People
 from core.maker.pins import PinService
-from gen.busbar.maker.v1 import agent_keys_pb, auth_pb, boards_pb, home_assistant_pb, pins_pb
+from core.maker.submissions import SubmissionService
+from gen.busbar.maker.v1 import (
+    agent_keys_pb,
+    assignments_pb,
+    auth_pb,
+    boards_pb,
+    certificates_pb,
+    classrooms_pb,
+    home_assistant_pb,
+    pins_pb,
+    submissions_pb,
+)
 
 
 def services(found: Foundations) -> list[tuple[DescService, object]]:
@@ -28,4 +46,17 @@ def services(found: Foundations) -> list[tuple[DescService, object]]:
         (pins_pb.desc().services[0], pins),
         (agent_keys_pb.desc().services[0], AgentKeyService(database, credentials, boards, clock, found.settings.quotas)),
         (home_assistant_pb.desc().services[0], HomeAssistantService(boards, pins)),
+        *_classrooms(found, People(), ProjectAccess(), posted),
+    ]
+
+
+def _classrooms(found: Foundations, people: People, access: ProjectAccess, posted: Notices) -> list[tuple[DescService, object]]:
+    database, clock, settings = found.database, found.clock, found.settings
+    issue = CertificateIssue(posted, clock)
+    access.grant(classroom_role)
+    return [
+        (classrooms_pb.desc().services[0], ClassroomService(database, people, found.limiter, clock, settings)),
+        (assignments_pb.desc().services[0], AssignmentService(database, access, posted, clock)),
+        (submissions_pb.desc().services[0], SubmissionService(database, access, issue, posted, clock)),
+        (certificates_pb.desc().services[0], CertificateService(database, issue, clock, settings)),
     ]
