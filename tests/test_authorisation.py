@@ -35,6 +35,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 KINDS_WITH_SCOPES = {Surface.MAKER: CredentialKind.AGENT_KEY, Surface.TELEMETRY: CredentialKind.TELEMETRY_KEY}
 
 NEEDED = {
+    "CertificateService.DrawCertificate": "NOT_FOUND",
+    "CertificateService.GetCertificate": "NOT_FOUND",
     "AuthService.Login": "UNAUTHENTICATED",
     "SignInService.CliSignIn": "UNAUTHENTICATED",
     "SignInService.PollDeviceGrant": "INVALID_ARGUMENT",
@@ -42,10 +44,15 @@ NEEDED = {
     "PairingService.CompletePairing": "NOT_FOUND",
     "PairingService.VerifyDevice": "UNAUTHENTICATED",
 }
-"""What public rpcs answer that want a password, a code or a token in their request, where the example has a wrong one."""
+"""What public rpcs answer that want a password, a code, a token or an id in their request, where the example has a wrong one."""
 
-FURTHER = {"RunService.CreateRun": {"name": "x"}}
-"""Fields that a request needs though its proto cannot say so."""
+FURTHER: dict[str, dict[str, Any]] = {
+    "RunService.CreateRun": {"name": "x"},
+    "SubmissionService.CreateSubmission": {"content": "x"},
+    "SubmissionService.GradeSubmission": {"points": 1},
+    "CertificateService.DrawCertificate": {"picture": "image.svg"},
+}
+"""Fields that a request needs though its proto cannot say so, or not in a way that a made-up value would fit."""
 
 
 @dataclass
@@ -128,7 +135,7 @@ def example(world: World, method: DescMethod) -> dict[str, Any]:
     for field in method.input.fields:
         behaviors = field.proto.options[ext_field_behavior] if field.proto.options else []
         if FieldBehavior.REQUIRED in behaviors:
-            fields[field.name] = known.get(field.name, 1 if is_integer(field) else "x")
+            fields.setdefault(field.name, known.get(field.name, 1 if is_integer(field) else "x"))
     return fields
 
 
@@ -154,7 +161,7 @@ def broken(method: DescMethod) -> tuple[str, Any] | None:
         if rule is None or rule.field not in ("string", "int32", "double"):
             continue
         if rule.field == "string":
-            return field.name, "n" * 5000
+            return field.name, "n" * max(5000, rule.value.max_len + 1)
         return field.name, -1_000_000
     return None
 

@@ -97,4 +97,5 @@ async def _best_points(session: AsyncSession, assignments: list[AssignmentRow], 
         col(SubmissionRow.student_id) == student_id,
         points.is_not(None),
     )
-    return dict((await session.exec(query.group_by(assignment_id))).all())
+    found = (await session.exec(query.group_by(assignment_id))).all()
+    return {key: most for key, most in found if most is not None}

@@ -48,11 +48,9 @@ def draw(certificate: Certificate, kind: Kind, fonts: Path) -> bytes:
     """Draw a certificate. Takes a few hundredths of a second of one core: call it from a thread."""
     import typst  # noqa: PLC0415 - brings a typesetter of tens of megabytes that most servers never use
 
-    folders = [*_packaged_fonts(), *([str(fonts)] if fonts.is_dir() else [])]
+    folders = [*_packaged_fonts(), *([fonts] if fonts.is_dir() else [])]
     inputs = {"certificate": json.dumps(_words(certificate)), "qr": _qr(certificate.verify_url)}
-    return typst.compile(
-        TEMPLATE.read_bytes(), format=kind, ppi=DOTS_PER_INCH, font_paths=folders, sys_inputs=inputs, package_path="/nowhere"
-    )
+    return typst.compile(TEMPLATE, format=kind, ppi=DOTS_PER_INCH, font_paths=folders, sys_inputs=inputs)
 
 
 def _words(certificate: Certificate) -> dict[str, str | None]:
@@ -83,7 +81,7 @@ def _qr(address: str) -> str:
 
 
 @cache
-def _packaged_fonts() -> tuple[str, ...]:
+def _packaged_fonts() -> tuple[Path, ...]:
     """Return the folders of the font packages that are installed."""
     specs = [find_spec(name) for name in FONT_PACKAGES]
-    return tuple(path for spec in specs if spec is not None for path in spec.submodule_search_locations or ())
+    return tuple(Path(path) for spec in specs if spec is not None for path in spec.submodule_search_locations or ())

@@ -7,6 +7,7 @@ that they see. Whoever hands a project on must still be its owner or collaborato
 from __future__ import annotations
 
 from sqlalchemy import exists, or_
+from sqlalchemy.orm import Mapped
 from sqlalchemy.sql.elements import ColumnElement
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -48,7 +49,7 @@ async def classroom_role(session: AsyncSession, project_id: str, user_id: str) -
     return Role.NONE
 
 
-def _holds(project_id: str, user_id: ColumnElement[str]) -> ColumnElement[bool]:
+def _holds(project_id: str, user_id: Mapped[str]) -> ColumnElement[bool]:
     """Whether somebody is the owner or a collaborator of a project."""
     owned = exists().where(col(ProjectRow.id) == project_id, col(ProjectRow.owner_id) == user_id)
     shared = exists().where(col(CollaboratorRow.project_id) == project_id, col(CollaboratorRow.user_id) == user_id)
