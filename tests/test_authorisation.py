@@ -44,7 +44,7 @@ NEEDED = {
     "PairingService.CompletePairing": "NOT_FOUND",
     "PairingService.VerifyDevice": "UNAUTHENTICATED",
 }
-"""What public rpcs answer that want a password, a code, a token or an id in their request, where the example has a wrong one."""
+"""What public rpcs answer that want a password, a code, a token or an id, where the example has a wrong one."""
 
 FURTHER: dict[str, dict[str, Any]] = {
     "RunService.CreateRun": {"name": "x"},

@@ -163,9 +163,7 @@ async def test_only_the_teacher_lists_and_judges(busbar: Running, room: SchoolCl
 
 
 @pytest.mark.parametrize("door", ["grpc", "rest"])
-async def test_grading_again_replaces_the_grade_and_the_student_is_told(
-    busbar: Running, room: SchoolClass, door: str
-) -> None:
+async def test_grading_again_replaces_the_grade_and_the_student_is_told(busbar: Running, room: SchoolClass, door: str) -> None:
     submission = await room.hand_in(await room.assign(maxPoints=20, required=False))
     client = busbar.client(door, room.teacher.session)
     rpc = "SubmissionService.GradeSubmission"
