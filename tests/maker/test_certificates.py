@@ -135,10 +135,10 @@ async def test_storage_itself_keeps_a_second_valid_one_out(room: SchoolClass) ->
     issued = await issue(room)
     database = room.busbar.app.database
     async with database.read() as session:
-        row = (await session.get_one(CertificateRow, issued["id"])).model_dump()
+        row: dict[str, Any] = (await session.get_one(CertificateRow, issued["id"])).model_dump()
     with pytest.raises(IntegrityError):
         async with database.unit_of_work() as session:
-            session.add(CertificateRow(**{**row, "id": "another"}))
+            session.add(CertificateRow.model_validate({**row, "id": "another"}))
 
 
 async def test_a_teacher_issues_one_by_hand_whatever_the_grades(room: SchoolClass) -> None:
