@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Sequence
 
 from sqlalchemy import and_, case, func, or_, tuple_
@@ -20,6 +19,7 @@ from core.kernel.pages import decode_cursor, encode_cursor, page_limit
 from core.kernel.settings import Settings
 from core.maker.class_access import STUDENT, TEACHER, Place, lock_classroom, member_of, place_in
 from core.maker.classroom_tables import AssignmentRow, ClassroomMemberRow, ClassroomRow
+from core.maker.codes import new_code
 from core.maker.named import named_values, required_text
 from core.maker.people import People
 from core.storage.database import Database
@@ -38,9 +38,6 @@ from gen.busbar.maker.v1.classrooms_pb import (
 )
 from gen.busbar.maker.v1.people_pb import Member
 
-CODE_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
-"""Letters and digits that nobody takes for each other."""
-CODE_LENGTH = 8
 WRONG_CODES, WRONG_CODE_WINDOW = 10, 600
 """Wrong codes of one user or address before it must wait, and the seconds in which they count."""
 MOST_NAME = 120
@@ -257,7 +254,7 @@ def class_member(member: ClassroomMemberRow | None, user: UserRow) -> Member:
 
 async def _free_code(session: AsyncSession) -> str:
     while True:
-        code = "".join(secrets.choice(CODE_LETTERS) for _ in range(CODE_LENGTH))
+        code = new_code()
         taken = select(ClassroomRow.id).where(col(ClassroomRow.join_code) == code)
         if (await session.exec(taken)).first() is None:
             return code

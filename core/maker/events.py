@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from core.live.events import Topic
 from core.signals.topics import device_topic
+from gen.busbar.maker.v1.people_pb import UserCard
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,23 @@ class BoardDetached:
 
     board_id: str
     by: str | None
+    client_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentSaved:
+    """A document of a project has a new revision.
+
+    Attributes:
+        by: The user who saved it; None when no user did.
+        patch: What a live connection changed, as the JSON text of a JSON Patch; None when the document was saved as a whole.
+        client_id: That connection.
+    """
+
+    kind: str
+    revision: int
+    by: UserCard | None
+    patch: str | None = None
     client_id: str | None = None
 
 

@@ -25,7 +25,8 @@ from core.kernel.errors import (
 from core.kernel.validation import validate
 from core.live.events import Lagged, Policy
 from core.live.mailbox import Mailbox
-from core.maker.events import BoardDeleted, BoardStatusChanged, board_topic
+from core.maker.access import Role
+from core.maker.events import BoardDeleted, BoardSharingChanged, BoardStatusChanged, board_topic
 from core.maker.pin_values import scalar
 from core.signals.model import LatestChanged
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
@@ -164,7 +165,9 @@ class PinConnection:
                 raise ResourceExhausted("the reader is too slow", reason=ErrorReason.LAGGED)
             if isinstance(event, BoardDeleted):
                 raise NotFound(f"board {self.board.id} was deleted", board=self.board.id)
-            if isinstance(event, BoardStatusChanged):
+            if isinstance(event, BoardSharingChanged):
+                await self._pins.recheck(self.board, self._caller)
+            elif isinstance(event, BoardStatusChanged):
                 status = "online" if event.online else "offline"
                 at = to_timestamp(event.at_us)
                 await self._out.put(Oneof(field="status", value=BoardStatus(board_id=self.board.id, status=status, at=at)))
@@ -205,6 +208,7 @@ class PinConnection:
         validate(frame)
         if not self._caller.may("pins:write"):
             raise PermissionDenied("insufficient scope: pins:write required", reason=ErrorReason.SCOPE_MISSING)
+        await self._pins.boards.require(self.board.id, self._caller, Role.EDITOR)
         self._pins.limit(self.board)
         values = [(write.pin_index, scalar(write.value)) for write in writes]
         origin = origin_of(self._call)

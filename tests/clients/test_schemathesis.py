@@ -43,7 +43,7 @@ class Part:
 
 PARTS = {
     "maker": Part("^/api/(boards|mcp/keys|auth/session|auth/login)", "user"),
-    # `join` could be a classroom by its form, so its path has the methods of both. An empty text counts as one that was left out.
+    # `join` could be a classroom by its form, so its path has the methods of both; an empty text is one that was left out.
     "classrooms": Part(
         "^/api/(classrooms|assignments|submissions|certificates|me/certificates)",
         "user",

@@ -10,10 +10,7 @@ import httpx
 import pytest
 from sqlmodel import col, select
 
-from core.kernel.ids import new_id
-from core.maker.access import ProjectAccess
-from core.maker.handed_in import classroom_role
-from core.maker.tables import CollaboratorRow, NotificationRow, ProjectRow
+from core.maker.tables import NotificationRow
 from core.outbox.tables import OutboxRow
 from gen.busbar.api.v1.options_pb import CredentialKind
 from tests.conftest import Person, Running, Start
@@ -111,37 +108,22 @@ async def notices(busbar: Running, person: Person) -> list[NotificationRow]:
 
 async def project(busbar: Running, owner: Person, *, visibility: str = "private") -> str:
     """Make a project and return its id."""
-    project_id = new_id("prj_")
-    async with busbar.app.database.unit_of_work() as session:
-        session.add(
-            ProjectRow(
-                id=project_id,
-                org_id=owner.org_id,
-                owner_id=owner.id,
-                name="Lamp",
-                slug=project_id,
-                visibility=visibility,
-                created_us=1,
-                updated_us=1,
-            )
-        )
-    return project_id
+    body = {"name": "Lamp", "visibility": visibility}
+    return made(await busbar.http(owner.session).post("/api/projects", json=body))["id"]
 
 
-async def collaborate(busbar: Running, project_id: str, person: Person) -> None:
+async def collaborate(busbar: Running, project_id: str, owner: Person, person: Person) -> None:
     """Make somebody a viewer of a project."""
-    async with busbar.app.database.unit_of_work() as session:
-        session.add(CollaboratorRow(id=new_id("col_"), project_id=project_id, user_id=person.id, role="viewer", invited_us=1))
+    body = {"userId": person.id, "role": "viewer"}
+    made(await busbar.http(owner.session).post(f"/api/projects/{project_id}/collaborators", json=body))
 
 
-async def role_in(busbar: Running, project_id: str, person: Person) -> str:
-    """Return somebody's role in a project; raises NotFound where they may not know of it."""
-    access = ProjectAccess()
-    access.grant(classroom_role)
-    caller = await busbar.app.credentials.authenticate(person.session)
-    assert caller is not None
-    async with busbar.app.database.read() as session:
-        return (await access.seat(session, project_id, caller)).role.word
+async def role_in(busbar: Running, project_id: str, person: Person) -> str | None:
+    """Return somebody's role in a project; None where it does not exist for them."""
+    answer = await busbar.http(person.session).get(f"/api/projects/{project_id}")
+    if answer.status_code == 404:
+        return None
+    return done(answer)["role"]
 
 
 async def agent_of(busbar: Running, person: Person, door: str, *scopes: str) -> Any:
