@@ -35,6 +35,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 KINDS_WITH_SCOPES = {Surface.MAKER: CredentialKind.AGENT_KEY, Surface.TELEMETRY: CredentialKind.TELEMETRY_KEY}
 
 NEEDED = {
+    "CertificateService.DrawCertificate": "NOT_FOUND",
+    "CertificateService.GetCertificate": "NOT_FOUND",
     "AuthService.Login": "UNAUTHENTICATED",
     "SignInService.CliSignIn": "UNAUTHENTICATED",
     "SignInService.PollDeviceGrant": "INVALID_ARGUMENT",
@@ -42,7 +44,7 @@ NEEDED = {
     "PairingService.CompletePairing": "NOT_FOUND",
     "PairingService.VerifyDevice": "UNAUTHENTICATED",
 }
-"""What public rpcs answer that want a password, a code or a token in their request, where the example has a wrong one."""
+"""What public rpcs answer that want a password, a code, a token or an id, where the example has a wrong one."""
 
 FURTHER: dict[str, dict[str, Any]] = {
     "RunService.CreateRun": {"name": "x"},
@@ -50,8 +52,11 @@ FURTHER: dict[str, dict[str, Any]] = {
     "WorkbenchService.Chat": {"message": "x", "project_id": "x"},
     "WorkbenchService.CompleteCode": {"project_id": "x"},
     "WorkbenchService.StreamChat": {"chat": {"message": "x", "project_id": "x"}},
+    "SubmissionService.CreateSubmission": {"content": "x"},
+    "SubmissionService.GradeSubmission": {"points": 1},
+    "CertificateService.DrawCertificate": {"picture": "image.svg"},
 }
-"""Fields that a request needs though its proto cannot say so."""
+"""Fields that a request needs though its proto cannot say so, or not in a way that a made-up value would fit."""
 
 
 @dataclass
@@ -133,8 +138,8 @@ def example(world: World, method: DescMethod) -> dict[str, Any]:
     fields: dict[str, Any] = dict(FURTHER.get(name_of(method), {}))
     for field in method.input.fields:
         behaviors = field.proto.options[ext_field_behavior] if field.proto.options else []
-        if FieldBehavior.REQUIRED in behaviors and field.name not in fields:
-            fields[field.name] = known.get(field.name, 1 if is_integer(field) else "x")
+        if FieldBehavior.REQUIRED in behaviors:
+            fields.setdefault(field.name, known.get(field.name, 1 if is_integer(field) else "x"))
     return fields
 
 

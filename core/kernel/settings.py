@@ -105,6 +105,14 @@ class Mqtt(BaseModel):
     topics: str = Field(default="plynx", pattern=r"^[^+#\s/]+$", description="First word of the topics of boards.")
 
 
+class Classrooms(BaseModel):
+    """How classrooms behave."""
+
+    teachers_only: bool = Field(
+        default=False, description="Whether only users of the role teacher or admin may make classrooms."
+    )
+
+
 class Outgoing(BaseModel):
     """Which addresses that users gave the server may call, for webhooks and downloads. Public ones always."""
 
@@ -165,6 +173,7 @@ class Settings(BaseSettings):
     live: Live = Field(default_factory=Live, description="How live streams behave.")
     stream: Stream = Field(default_factory=Stream, description="How live telemetry behaves.")
     mqtt: Mqtt = Field(default_factory=Mqtt, description="The broker through which boards are announced to homes.")
+    classrooms: Classrooms = Field(default_factory=Classrooms, description="How classrooms behave.")
     outgoing: Outgoing = Field(default_factory=Outgoing, description="Which addresses that users gave may be called.")
 
     @property

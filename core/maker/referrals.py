@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-
 from sqlalchemy import func, text
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -11,20 +9,12 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from core.identity.tables import UserRow
 from core.kernel.clock import Clock
 from core.kernel.errors import InvalidArgument
+from core.maker.codes import new_code
 from core.maker.notices import Notices
 from core.maker.tables import ReferralRow, ReferralUseRow
 from core.storage.database import Database
 
-LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
-"""What codes are made of: neither I, O, 0 nor 1, which are hard to tell apart."""
-LENGTH = 8
-
 _MAKE = text("INSERT INTO referral (user_id, code, created_us) VALUES (:user_id, :code, :now) ON CONFLICT DO NOTHING")
-
-
-def new_code() -> str:
-    """Return a code fit to be read aloud."""
-    return "".join(secrets.choice(LETTERS) for _ in range(LENGTH))
 
 
 class Referrals:

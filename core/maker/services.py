@@ -14,9 +14,13 @@ from core.maker.access import ProjectAccess
 from core.maker.agent_calls import AgentCallService
 from core.maker.agent_keys import AgentKeyService
 from core.maker.artifacts import ArtifactService
+from core.maker.assignments import AssignmentService
 from core.maker.attachments import Attachments
 from core.maker.auth import AuthService
 from core.maker.boards import BoardService
+from core.maker.certificate_issue import CertificateIssue
+from core.maker.certificates import CertificateService
+from core.maker.classrooms import ClassroomService
 from core.maker.cloning import ProjectCopies
 from core.maker.collab import CollabService
 from core.maker.collaborators import CollaboratorService, Invitations
@@ -24,6 +28,7 @@ from core.maker.designs import DesignService
 from core.maker.document_history import DocumentHistoryService
 from core.maker.documents import ProjectDocuments
 from core.maker.firmware import FirmwareService
+from core.maker.handed_in import classroom_role
 from core.maker.home_assistant import HomeAssistantService
 from core.maker.home_discovery import HomeBoards, HomeDiscoveryService
 from core.maker.me import MeService
@@ -38,6 +43,7 @@ from core.maker.projects import ProjectService
 from core.maker.public import PublicService
 from core.maker.referrals import Referrals
 from core.maker.sharing import BoardSharing
+from core.maker.submissions import SubmissionService
 from core.maker.widgets import WidgetService
 from core.maker.workbench import WorkbenchService
 from core.maker.workbench_context import ProjectContext
@@ -47,8 +53,11 @@ from gen.busbar.maker.v1 import (
     agent_calls_pb,
     agent_keys_pb,
     artifacts_pb,
+    assignments_pb,
     auth_pb,
     boards_pb,
+    certificates_pb,
+    classrooms_pb,
     collab_pb,
     collaborators_pb,
     designs_pb,
@@ -61,6 +70,7 @@ from gen.busbar.maker.v1 import (
     pins_pb,
     projects_pb,
     public_pb,
+    submissions_pb,
     widgets_pb,
     workbench_pb,
 )
@@ -109,6 +119,7 @@ def services(found: Foundations) -> Services:
         *_people(found, ground),
         *_projects(found, ground),
         *_firmware(found, ground),
+        *_classrooms(found, ground),
     ]
 
 
@@ -218,4 +229,17 @@ def _projects(found: Foundations, ground: Ground) -> Services:
         (designs_pb.desc().services[0], DesignService(documents)),
         (widgets_pb.desc().services[0], WidgetService(documents)),
         (document_history_pb.desc().services[0], DocumentHistoryService(documents)),
+    ]
+
+
+def _classrooms(found: Foundations, ground: Ground) -> Services:
+    database, clock, settings = found.database, found.clock, found.settings
+    access, posted = ground.access, ground.notices
+    access.grant(classroom_role)
+    issue = CertificateIssue(posted, clock)
+    return [
+        (classrooms_pb.desc().services[0], ClassroomService(database, ground.people, found.limiter, clock, settings)),
+        (assignments_pb.desc().services[0], AssignmentService(database, access, posted, clock)),
+        (submissions_pb.desc().services[0], SubmissionService(database, access, issue, posted, clock)),
+        (certificates_pb.desc().services[0], CertificateService(database, issue, clock, settings)),
     ]

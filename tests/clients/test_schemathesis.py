@@ -46,6 +46,12 @@ PARTS = {
     "maker": Part("^/api/(boards|mcp/keys|auth/session|auth/login)", "user"),
     "firmware": Part("^/api/(projects/[^/]+/firmware/artifacts|boards/[^/]+/ota|ota/)", "user"),
     "workbench": Part("^/api/workbench", "user"),
+    # `join` could be a classroom by its form, so its path has the methods of both; an empty text is one that was left out.
+    "classrooms": Part(
+        "^/api/(classrooms|assignments|submissions|certificates|me/certificates)",
+        "user",
+        (LENIENT, "allow_header_conformance"),
+    ),
     # An empty username is one that was left out.
     "register": Part("^/api/auth/register", "user", (LENIENT,)),
     # Methods that are only aliases are not described.
