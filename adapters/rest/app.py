@@ -360,7 +360,6 @@ class _Exchange:
             self._request.accept,
             endpoint.binding.request.desc(),
             endpoint.binding.locate,
-            if_match=call.if_match is not None,
             status=call.status,
         )
         refusal = endpoint.dialect.refusal(error, asked)

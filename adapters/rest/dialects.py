@@ -21,7 +21,7 @@ from protobuf import DescFieldValueList, DescFieldValueMessage, DescMessage
 from adapters.rest.body import UnsupportedMediaType
 from adapters.rest.codec import Style, as_object
 from adapters.rest.descriptors import field_by_name, json_name
-from core.kernel.errors import DomainError, FieldViolation
+from core.kernel.errors import DomainError, FieldViolation, PreconditionFailed
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
 from gen.busbar.api.v1.options_pb import CredentialKind, Limit, Rest, Surface
 
@@ -63,7 +63,6 @@ class Asked:
         accept: Its Accept header.
         request: Type of the message it was read as; None where no rpc was found.
         locate: Tells where a field of the message comes from: `path`, `query` or `body`.
-        if_match: Whether it named a revision by header.
         status: Status that the service chose for its refusal.
     """
 
@@ -71,7 +70,6 @@ class Asked:
     accept: str = ""
     request: DescMessage | None = None
     locate: Callable[[str], str] | None = None
-    if_match: bool = False
     status: int | None = None
 
 
@@ -165,7 +163,7 @@ class Dialect:
             return 413
         if isinstance(error, UnsupportedMediaType):
             return 415
-        if error.reason == ErrorReason.REVISION_CONFLICT and asked.if_match:
+        if isinstance(error, PreconditionFailed):
             return 412
         status = STATUS.get(error.code, 500)
         return self.invalid if status == HTTPStatus.BAD_REQUEST else status

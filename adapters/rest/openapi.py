@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from protobuf import DescField, DescFieldValueMessage, DescMessage
+from protobuf import DescField, DescFieldValueList, DescFieldValueMessage, DescMessage
 
 from adapters.rest.binding import Binding
 from adapters.rest.descriptors import comment, field_by_name, json_name
@@ -312,9 +312,14 @@ class _Operation:
         schema = self._schemas.input(self._request, style, bound)
         needed = any(behaves(f, FieldBehavior.REQUIRED) and f.name not in bound for f in self._request.fields)
         if binding.bare is not None:
-            schema = {"anyOf": [schema, {"type": ["string", "number", "boolean", "null"]}]}
+            schema = {"anyOf": [schema, self._bare(binding.bare)]}
         kind = LINES if self._rpc.client_streams else JSON
         return {"required": needed, "content": {kind: {"schema": schema}}}
+
+    def _bare(self, field: DescField) -> Schema:
+        if isinstance(field.value, DescFieldValueList):
+            return self._schemas.field(field, self._dialect.style, reading=True)
+        return {"type": ["string", "number", "boolean", "null"]}
 
     def _responses(self) -> Schema:
         rpc = self._rpc

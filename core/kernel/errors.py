@@ -7,7 +7,7 @@ DomainError
 ├── NotFound             does not exist, or must not be known to exist
 ├── AlreadyExists        a unique thing is taken
 ├── FailedPrecondition   the state of the system forbids it
-├── Aborted              lost a race, or a stale revision
+├── Aborted              lost a race, or a stale revision; `PreconditionFailed` where a header named the revision
 ├── ResourceExhausted    a rate or quota; `TooLarge` for sizes
 ├── DeadlineExceeded     took longer than the caller waits
 ├── Unimplemented        this door cannot do it
@@ -133,6 +133,10 @@ class Aborted(DomainError):
 
     code = "ABORTED"
     default_reason = ErrorReason.REVISION_CONFLICT
+
+
+class PreconditionFailed(Aborted):
+    """The thing is not at the revision that the call's `if_match` names."""
 
 
 class ResourceExhausted(DomainError):
