@@ -4,15 +4,34 @@ from __future__ import annotations
 
 from protobuf import DescService
 
+from core.documents.documents import Documents
 from core.foundations import Foundations
 from core.maker import notices
+from core.maker.access import ProjectAccess
 from core.maker.agent_keys import AgentKeyService
 from core.maker.auth import AuthService
 from core.maker.boards import BoardService
+from core.maker.cloning import ProjectCopies
 from core.maker.home_assistant import HomeAssistantService
+from core.maker.listings import ListingService
+from core.maker.market import Market
 from core.maker.notices import Notices
+from core.maker.payments import PaymentProviders
+from core.maker.people import People
 from core.maker.pins import PinService
-from gen.busbar.maker.v1 import agent_keys_pb, auth_pb, boards_pb, home_assistant_pb, pins_pb
+from core.maker.purchases import PurchaseService
+from core.maker.reviews import ReviewService
+from core.maker.sales import Sales
+from gen.busbar.maker.v1 import (
+    agent_keys_pb,
+    auth_pb,
+    boards_pb,
+    home_assistant_pb,
+    listings_pb,
+    pins_pb,
+    purchases_pb,
+    reviews_pb,
+)
 
 
 def services(found: Foundations) -> list[tuple[DescService, object]]:
@@ -22,10 +41,19 @@ def services(found: Foundations) -> list[tuple[DescService, object]]:
     found.handle(notices.KIND, posted.handler)
     boards = BoardService(database, credentials, signals, bus, clock, found.settings)
     pins = PinService(boards, signals, bus, found.limiter, clock)
+    people, access = People(), ProjectAccess()
+    market = Market(people)
+    people.count_listings = market.count_published
+    providers = found.keep(PaymentProviders(found.settings, clock))
+    copies = ProjectCopies(clock, Documents(clock))
+    sales = Sales(clock, market, posted, copies, providers, project_quota=found.settings.quotas.projects)
     return [
         (auth_pb.desc().services[0], AuthService(found.identity, found.limiter, clock)),
         (boards_pb.desc().services[0], boards),
         (pins_pb.desc().services[0], pins),
         (agent_keys_pb.desc().services[0], AgentKeyService(database, credentials, boards, clock, found.settings.quotas)),
         (home_assistant_pb.desc().services[0], HomeAssistantService(boards, pins)),
+        (listings_pb.desc().services[0], ListingService(database, clock, market, access, providers)),
+        (reviews_pb.desc().services[0], ReviewService(database, clock, market, posted)),
+        (purchases_pb.desc().services[0], PurchaseService(database, found.settings, market, sales, providers)),
     ]
