@@ -226,7 +226,7 @@ def _named(request: UpdateListingRequest) -> dict[str, Any]:
     if request.has_field("status") or "status" in (paths or ()):
         raise InvalidArgument.field("status", "changes by publishing and archiving")
     if paths is None:
-        names = [name for name in FIELDS if (request.tags if name == "tags" else request.has_field(name))]
+        names: list[Name] = [name for name in FIELDS if (request.tags if name == "tags" else request.has_field(name))]
     else:
         names = [name for name in FIELDS if name in paths]
     values = {name: _value(request, name) for name in names}
