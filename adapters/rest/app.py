@@ -278,6 +278,7 @@ class _Exchange:
             if payload is not None and endpoint.binding.raw:
                 call.raw = payload.data
             message = endpoint.binding.message(values, self._query(), payload)
+            endpoint.binding.take_headers(message, request.headers)
             if endpoint.instead:
                 rpc, message = self._chosen(message, values, payload)
         if rpc.server_streams and request.method == "HEAD":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -40,7 +40,7 @@ from core.kernel.errors import FieldViolation, InvalidArgument
 from core.kernel.rpc import Rpc, verb_and_path
 from core.kernel.validation import invalid
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
-from gen.busbar.api.v1.options_pb import ext_prefix
+from gen.busbar.api.v1.options_pb import ext_header, ext_prefix
 from gen.google.api.http_pb import HttpRule
 from gen.google.api.httpbody_pb import HttpBody
 
@@ -101,15 +101,18 @@ class Binding:
         self.bare = _required_field(desc, rpc.rest.bare) if rule.body == "*" and rpc.rest.bare else None
         self.masked = any(f.name == UPDATE_MASK and _is_message(f, "google.protobuf.FieldMask") for f in desc.fields)
         self.resume = next((n for n in RESUME_FIELDS if field_by_name(desc, n)), None) if rpc.server_streams else None
+        self._headers = {header.encode(): f for f in desc.fields if (header := header_of(f))}
         self._prefixed = prefixed(desc)
         self._folded = opaque.concerns(desc)
         self._bound = frozenset(p.path[0] for p in self.variables if len(p.path) == 1)
         self._parameters: dict[str, Parameter] = {}
 
     def locate(self, name: str) -> str:
-        """Tell whether a top-level field comes from `path`, `query` or `body`."""
+        """Tell whether a top-level field comes from `path`, `header`, `query` or `body`."""
         if any(p.path[0] == name for p in self.variables):
             return "path"
+        if any(f.name == name for f in self._headers.values()):
+            return "header"
         in_body = self.body == "*" or (self.body_field is not None and self.body_field.name == name)
         return "body" if in_body else "query"
 
@@ -170,6 +173,11 @@ class Binding:
             raise malformed("request body is not a valid message") from error
         return message
 
+    def take_headers(self, message: Message[Any], headers: Mapping[bytes, bytes]) -> None:
+        """Fill the fields that name a header; they are empty where it is absent."""
+        for name, field in self._headers.items():
+            message[field] = headers.get(name, b"").decode("latin-1")
+
     def _fill_opaque(self, message: Message[Any], payload: Payload) -> None:
         content = HttpBody(content_type=payload.content_type, data=payload.data)
         if self.body_field is not None:
@@ -220,7 +228,8 @@ class Binding:
 
     def _resolve(self, name: str) -> Parameter | None:
         parameter = _parameter(self._desc, name)
-        if parameter is None or (not self.raw and self.locate(parameter.path[0]) == "body"):
+        where = None if parameter is None else self.locate(parameter.path[0])
+        if parameter is None or where == "header" or (not self.raw and where == "body"):
             return None
         if any(parameter.path == variable.path for variable in self.variables):
             return None
@@ -432,6 +441,12 @@ def _prefixed_integer(letter: str) -> Callable[[str], int]:
 def _prefix(field: DescField) -> str:
     options = field.proto.options
     return options[ext_prefix] if options is not None and ext_prefix in options else ""
+
+
+def header_of(field: DescField) -> str:
+    """Return the header that fills a field, in lower case; empty for none."""
+    options = field.proto.options
+    return options[ext_header] if options is not None and ext_header in options else ""
 
 
 def _inner(field: DescField) -> DescMessage | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from protobuf import DescField, DescFieldValueList, DescFieldValueMessage, DescMessage
 
-from adapters.rest.binding import Binding
+from adapters.rest.binding import Binding, header_of
 from adapters.rest.descriptors import comment, field_by_name, json_name
 from adapters.rest.dialects import DIALECTS, JSON, STATUS, STATUS_OF_REASON, Dialect
 from adapters.rest.openapi_schema import Schema, Schemas, behaves, prefix, scalar_like
@@ -298,7 +298,7 @@ class _Operation:
         return []
 
     def _header_parameters(self) -> list[Schema]:
-        parameters: list[Schema] = []
+        parameters = [self._parameter(field, name, "header") for field in self._request.fields if (name := header_of(field))]
         streams = self._rpc.client_streams or self._rpc.server_streams
         if self._rpc.mutates and not streams and self._rpc.access.level != Access.Level.PUBLIC:
             text = "Names the request: sent again with the same key, it is done once and answered as before."

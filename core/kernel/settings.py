@@ -120,6 +120,40 @@ class Outgoing(BaseModel):
     allow_networks: list[str] = Field(default_factory=list[str], description="Further networks, such as 198.18.0.0/15.")
 
 
+class Payments(BaseModel):
+    """Who takes the money for priced listings of the marketplace. Without any they cannot be published."""
+
+    manual: Literal["off", "at_once", "on_confirmation"] = Field(
+        default="off",
+        description="Money that changes hands elsewhere: purchases are complete at once, or when the creator confirms them.",
+    )
+    checkout_url: str = Field(
+        default="",
+        description="Address of a checkout server, which goes before `manual`; core/maker/payments.py has the protocol.",
+    )
+    checkout_secret: SecretStr = Field(
+        default=SecretStr(""),
+        description="Secret shared with the checkout server; several with blanks between them, of which the first signs.",
+    )
+    checkout_name: str = Field(
+        default="checkout", pattern="^[a-z][a-z0-9-]{0,31}$", description="Name of the checkout server, shown on purchases."
+    )
+    checkout_timeout_seconds: float = Field(default=10.0, gt=0, description="Seconds that the checkout server may take.")
+    webhook_tolerance_seconds: int = Field(
+        default=300, gt=0, description="Seconds by which the time of a signed event may differ from the server's."
+    )
+
+    @model_validator(mode="after")
+    def _checkout_is_whole(self) -> Payments:
+        if bool(self.checkout_url) != bool(self.checkout_secret.get_secret_value().strip()):
+            raise ValueError("checkout_url and checkout_secret go together")
+        if self.checkout_url and not self.checkout_url.startswith(("http://", "https://")):
+            raise ValueError("checkout_url must be an http or https address")
+        if self.checkout_name in ("free", "manual"):
+            raise ValueError("checkout_name must not be that of a provider of the server's own")
+        return self
+
+
 class Settings(BaseSettings):
     """Everything that can be set."""
 
@@ -175,6 +209,7 @@ class Settings(BaseSettings):
     mqtt: Mqtt = Field(default_factory=Mqtt, description="The broker through which boards are announced to homes.")
     classrooms: Classrooms = Field(default_factory=Classrooms, description="How classrooms behave.")
     outgoing: Outgoing = Field(default_factory=Outgoing, description="Which addresses that users gave may be called.")
+    payments: Payments = Field(default_factory=Payments, description="Who takes the money for priced listings.")
 
     @property
     def database_url(self) -> str:

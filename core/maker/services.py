@@ -31,17 +31,23 @@ from core.maker.firmware import FirmwareService
 from core.maker.handed_in import classroom_role
 from core.maker.home_assistant import HomeAssistantService
 from core.maker.home_discovery import HomeBoards, HomeDiscoveryService
+from core.maker.listings import ListingService
+from core.maker.market import Market
 from core.maker.me import MeService
 from core.maker.notices import Notices
 from core.maker.ota import OtaService
 from core.maker.ota_jobs import EXPIRE_KIND, OtaJobs
+from core.maker.payments import PaymentProviders
 from core.maker.people import People
 from core.maker.pins import PinService
 from core.maker.project_pins import ProjectPinMap
 from core.maker.project_views import ProjectViews
 from core.maker.projects import ProjectService
 from core.maker.public import PublicService
+from core.maker.purchases import PurchaseService
 from core.maker.referrals import Referrals
+from core.maker.reviews import ReviewService
+from core.maker.sales import Sales
 from core.maker.sharing import BoardSharing
 from core.maker.submissions import SubmissionService
 from core.maker.widgets import WidgetService
@@ -65,11 +71,14 @@ from gen.busbar.maker.v1 import (
     firmware_pb,
     home_assistant_pb,
     home_discovery_pb,
+    listings_pb,
     me_pb,
     ota_pb,
     pins_pb,
     projects_pb,
     public_pb,
+    purchases_pb,
+    reviews_pb,
     submissions_pb,
     widgets_pb,
     workbench_pb,
@@ -119,6 +128,7 @@ def services(found: Foundations) -> Services:
         *_people(found, ground),
         *_projects(found, ground),
         *_firmware(found, ground),
+        *_market(found, ground),
         *_classrooms(found, ground),
     ]
 
@@ -229,6 +239,19 @@ def _projects(found: Foundations, ground: Ground) -> Services:
         (designs_pb.desc().services[0], DesignService(documents)),
         (widgets_pb.desc().services[0], WidgetService(documents)),
         (document_history_pb.desc().services[0], DocumentHistoryService(documents)),
+    ]
+
+
+def _market(found: Foundations, ground: Ground) -> Services:
+    database, clock, settings = found.database, found.clock, found.settings
+    market = Market(ground.people)
+    ground.people.count_listings = market.count_published
+    providers = found.keep(PaymentProviders(settings, clock))
+    sales = Sales(clock, market, ground.notices, ground.copies, providers, project_quota=settings.quotas.projects)
+    return [
+        (listings_pb.desc().services[0], ListingService(database, clock, market, ground.access, providers)),
+        (reviews_pb.desc().services[0], ReviewService(database, clock, market, ground.notices)),
+        (purchases_pb.desc().services[0], PurchaseService(database, settings, market, sales, providers)),
     ]
 
 
