@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 import orjson
@@ -71,8 +71,7 @@ class Parameter:
     repeated: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(NamedTuple):
     """A body that has arrived.
 
     Attributes:
@@ -123,17 +122,13 @@ class Binding:
             InvalidArgument: Something in it is not what it must be; all such fields are named.
         """
         faults: list[FieldViolation] = []
-        if payload is None or self.opaque or payload.binary or self.raw or not payload.data:
-            value: dict[str, Any] = {}
-        else:
-            value = self._from_json(payload.data)
-        if self._folded and payload is not None:
-            value = opaque.fold(self._desc, value, (), faults, bound=self._bound)
+        value: dict[str, Any] = {} if payload is None else self._body_value(payload, faults)
         mask = self._mask(value) if self.masked and payload is not None and payload.data else None
         if value and self._prefixed:
             _unprefix(self._desc, value, (), faults)
-        for parameter, text in zip(self.variables, values, strict=True):
-            self._put(value, parameter, text, faults)
+        if values:
+            for parameter, text in zip(self.variables, values, strict=True):
+                self._put(value, parameter, text, faults)
         if query and (self.body != "*" or self.raw):
             self._bind_query(value, query, faults)
         if faults:
@@ -146,6 +141,12 @@ class Binding:
         if self.opaque and payload is not None:
             self._fill_opaque(message, payload)
         return message
+
+    def _body_value(self, payload: Payload, faults: list[FieldViolation]) -> dict[str, Any]:
+        """Return the members that a body of JSON names; none of a body that is something else."""
+        is_json = payload.data and not (self.opaque or payload.binary or self.raw)
+        value = self._from_json(payload.data) if is_json else {}
+        return opaque.fold(self._desc, value, (), faults, bound=self._bound) if self._folded else value
 
     def _from_json(self, data: bytes) -> dict[str, Any]:
         value = loads(data)
@@ -202,12 +203,9 @@ class Binding:
         except ValueError as error:
             faults.append(FieldViolation(parameter.path, str(error), "type", None, text))
             return
-        for name, proto in zip(parameter.names[:-1], parameter.path, strict=False):
-            inner = value.pop(proto, None) if proto != name else None
-            inner = as_object(value.get(name, inner)) or {}
-            value[name] = inner
-            value = inner
-        name = parameter.names[-1]
+        *outer, name = parameter.names
+        if outer:
+            value = _innermost(value, parameter)
         if parameter.repeated:
             value.setdefault(name, []).append(converted)
         else:
@@ -237,6 +235,16 @@ class Binding:
         return parameter
 
 
+def _innermost(value: dict[str, Any], parameter: Parameter) -> dict[str, Any]:
+    """Return the object within the value that holds the field of a parameter; it is made where it is missing."""
+    for name, proto in zip(parameter.names[:-1], parameter.path, strict=False):
+        inner = value.pop(proto, None) if proto != name else None
+        inner = as_object(value.get(name, inner)) or {}
+        value[name] = inner
+        value = inner
+    return value
+
+
 def loads(data: bytes) -> Any:  # noqa: ANN401 - any JSON
     """Read JSON text, strictly: no NaN, no lone surrogates, no member twice.
 
@@ -244,9 +252,10 @@ def loads(data: bytes) -> Any:  # noqa: ANN401 - any JSON
         InvalidArgument: It is not JSON.
     """
     try:
-        value = orjson.loads(data)
-        # Each member has a colon, so as many members as colons means that none was written twice.
-        if _members(value) != data.count(b":"):
+        value: object = orjson.loads(data)
+        # Each member has a colon, so as many members as colons means that none was written twice. Most objects are flat.
+        colons, members = data.count(b":"), as_object(value)
+        if (members is None or len(members) != colons) and _members(value) != colons:
             json.loads(data, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         raise malformed(f"request body is not valid JSON: {error.msg} at {error.pos}") from error
@@ -288,9 +297,11 @@ def prefixed(message: DescMessage, above: frozenset[str] = frozenset()) -> bool:
 
 
 def _members(value: object) -> int:
+    """Return the number of members of a JSON value, at any depth."""
     members = as_object(value)
     if members is not None:
-        return len(members) + sum(map(_members, members.values()))
+        inner: list[object] = [item for item in members.values() if isinstance(item, dict | list)]
+        return len(members) + sum(map(_members, inner))
     return sum(map(_members, as_list(value) or ()))
 
 
@@ -428,12 +439,13 @@ def _enum(enum: DescEnum) -> Callable[[str], Any]:
 
 
 def _prefixed_integer(letter: str) -> Callable[[str], int]:
-    pattern = re.compile(_PREFIXED.format(f"[{letter.lower()}{letter.upper()}]"))
+    letters = letter.lower() + letter.upper()
+    matches = re.compile(_PREFIXED.format(f"[{letters}]")).fullmatch
 
     def number(text: str) -> int:
-        if not pattern.fullmatch(text):
+        if matches(text) is None:
             raise ValueError("must be an integer")
-        return int(text.lstrip(letter.lower() + letter.upper()))
+        return int(text.lstrip(letters))
 
     return number
 

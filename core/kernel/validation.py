@@ -9,7 +9,7 @@ from protobuf import Message
 
 from core.kernel.errors import FieldViolation, InvalidArgument
 
-_validator = protovalidate.Validator()
+_violations = protovalidate.Validator().collect_violations
 
 
 def validate(message: Message[Any]) -> None:
@@ -18,7 +18,7 @@ def validate(message: Message[Any]) -> None:
     Raises:
         InvalidArgument: Some rules are broken; every violation is named, the first one in the message too.
     """
-    found = _validator.collect_violations(message)
+    found = _violations(message)
     if found:
         raise invalid(tuple(_violation(v) for v in found))
 
