@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from protobuf import DescService
 
 from core.documents.documents import Documents
@@ -48,58 +50,127 @@ from gen.busbar.maker.v1 import (
     widgets_pb,
 )
 
+Services = list[tuple[DescService, object]]
 
-def services(found: Foundations) -> list[tuple[DescService, object]]:
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What the services of the area share.
+
+    Attributes:
+        people: What is public about users.
+        access: Who may do what with a project.
+        notices: Notifications.
+        attachments: Which boards are attached to which projects.
+        boards: Boards, and who may see them.
+        pins: Pins of boards.
+        pin_map: Pins of projects.
+        copies: Copies of projects.
+        projects: Projects, and what is to be done when one is deleted.
+        documents: Revisioned documents.
+    """
+
+    people: People
+    access: ProjectAccess
+    notices: Notices
+    attachments: Attachments
+    boards: BoardService
+    pins: PinService
+    pin_map: ProjectPinMap
+    copies: ProjectCopies
+    projects: ProjectService
+    documents: Documents
+
+
+def services(found: Foundations) -> Services:
     """Build the services and what they share."""
-    database, credentials, signals, bus, clock = found.database, found.credentials, found.signals, found.bus, found.clock
-    people, access, stored = People(), ProjectAccess(), Documents(clock)
-    posted = Notices(database, found.outbox, bus)
-    found.handle(notices.KIND, posted.handler)
-    referrals = Referrals(database, posted, clock)
-    found.identity.on_register(Invitations(posted, clock).resolve)
+    ground = _ground(found)
+    return [*_boards(found, ground), *_people(found, ground), *_projects(found, ground), *_documents(found, ground)]
+
+
+def _ground(found: Foundations) -> Ground:
+    database, bus, clock = found.database, found.bus, found.clock
+    people, access, documents = People(), ProjectAccess(), Documents(clock)
     attachments = Attachments(access, BoardSharing(database, bus), bus, clock)
-    boards = BoardService(database, credentials, signals, bus, clock, settings=found.settings, attachments=attachments)
-    pins = PinService(boards, signals, bus, found.limiter, clock)
+    boards = BoardService(
+        database, found.credentials, found.signals, bus, clock, settings=found.settings, attachments=attachments
+    )
+    pins = PinService(boards, found.signals, bus, found.limiter, clock)
     pin_map = ProjectPinMap(attachments, pins, clock)
-    views = ProjectViews(access, people)
-    auth = AuthService(database, found.identity, found.limiter, clock, people=people, notices=posted, referrals=referrals)
+    copies = ProjectCopies(clock, documents)
     projects = ProjectService(
         database,
         bus,
         clock,
         attachments=attachments,
         boards=boards,
-        views=views,
-        copies=ProjectCopies(clock, stored),
+        views=ProjectViews(access, people),
+        copies=copies,
         pins=pin_map,
         quota=found.settings.quotas.projects,
     )
-    me = MeService(database, bus, credentials, clock, notices=posted, people=people, referrals=referrals)
-    projects.on_delete(stored.forget)
-    documents = ProjectDocuments(database, stored, access, people, bus, clock)
-    collab = CollabService(
-        bus,
-        found.limiter,
-        clock,
-        documents=documents,
+    projects.on_delete(documents.forget)
+    posted = Notices(database, found.outbox, bus)
+    found.handle(notices.KIND, posted.handler)
+    return Ground(
         people=people,
+        access=access,
+        notices=posted,
         attachments=attachments,
+        boards=boards,
         pins=pins,
         pin_map=pin_map,
+        copies=copies,
+        projects=projects,
+        documents=documents,
+    )
+
+
+def _boards(found: Foundations, ground: Ground) -> Services:
+    keys = AgentKeyService(found.database, found.credentials, ground.boards, found.clock, found.settings.quotas)
+    return [
+        (boards_pb.desc().services[0], ground.boards),
+        (pins_pb.desc().services[0], ground.pins),
+        (agent_keys_pb.desc().services[0], keys),
+        (home_assistant_pb.desc().services[0], HomeAssistantService(ground.boards, ground.pins)),
+    ]
+
+
+def _people(found: Foundations, ground: Ground) -> Services:
+    database, clock = found.database, found.clock
+    found.identity.on_register(Invitations(ground.notices, clock).resolve)
+    people, posted, referrals = ground.people, ground.notices, Referrals(database, ground.notices, clock)
+    auth = AuthService(database, found.identity, found.limiter, clock, people=people, notices=posted, referrals=referrals)
+    me = MeService(database, found.bus, found.credentials, clock, notices=posted, people=people, referrals=referrals)
+    return [(auth_pb.desc().services[0], auth), (me_pb.desc().services[0], me)]
+
+
+def _projects(found: Foundations, ground: Ground) -> Services:
+    database, bus, clock = found.database, found.bus, found.clock
+    collaborators = CollaboratorService(database, bus, clock, ground.attachments, ground.notices)
+    return [
+        (projects_pb.desc().services[0], ground.projects),
+        (collaborators_pb.desc().services[0], collaborators),
+        (public_pb.desc().services[0], PublicService(database, ProjectViews(ground.access, ground.people), ground.people)),
+    ]
+
+
+def _documents(found: Foundations, ground: Ground) -> Services:
+    documents = ProjectDocuments(found.database, ground.documents, ground.access, ground.people, found.bus, found.clock)
+    collab = CollabService(
+        found.bus,
+        found.limiter,
+        found.clock,
+        documents=documents,
+        people=ground.people,
+        attachments=ground.attachments,
+        pins=ground.pins,
+        pin_map=ground.pin_map,
     )
     return [
-        (auth_pb.desc().services[0], auth),
-        (boards_pb.desc().services[0], boards),
-        (pins_pb.desc().services[0], pins),
-        (agent_keys_pb.desc().services[0], AgentKeyService(database, credentials, boards, clock, found.settings.quotas)),
-        (home_assistant_pb.desc().services[0], HomeAssistantService(boards, pins)),
         (firmware_pb.desc().services[0], FirmwareService(documents)),
         (designs_pb.desc().services[0], DesignService(documents)),
         (widgets_pb.desc().services[0], WidgetService(documents)),
         (document_history_pb.desc().services[0], DocumentHistoryService(documents)),
         (collab_pb.desc().services[0], collab),
-        (projects_pb.desc().services[0], projects),
-        (collaborators_pb.desc().services[0], CollaboratorService(database, bus, clock, attachments, posted)),
-        (public_pb.desc().services[0], PublicService(database, views, people)),
-        (me_pb.desc().services[0], me),
     ]
