@@ -48,6 +48,13 @@ FURTHER = {
     "RunService.CreateRun": {"name": "x"},
     "CollaboratorService.AddCollaborator": {"username": "eve"},
     "MeService.MarkNotificationsRead": {"all": True},
+    "FirmwareService.SaveFirmware": {"source": "x"},
+    "DocumentHistoryService.SaveDocument": {"kind": "wiring", "content": {}},
+    "DocumentHistoryService.ReadDocument": {"kind": "wiring"},
+    "DocumentHistoryService.ListRevisions": {"kind": "wiring"},
+    "DocumentHistoryService.ReadRevision": {"kind": "wiring"},
+    "DocumentHistoryService.DiffRevisions": {"kind": "wiring"},
+    "DocumentHistoryService.RestoreRevision": {"kind": "wiring"},
 }
 """Fields that a request needs though its proto cannot say so."""
 
@@ -135,7 +142,7 @@ def example(world: World, method: DescMethod) -> dict[str, Any]:
     for field in method.input.fields:
         behaviors = field.proto.options[ext_field_behavior] if field.proto.options else []
         if FieldBehavior.REQUIRED in behaviors:
-            fields[field.name] = known.get(field.name, 1 if is_integer(field) else "x")
+            fields.setdefault(field.name, known.get(field.name, 1 if is_integer(field) else "x"))
     return fields
 
 
