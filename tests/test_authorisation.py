@@ -57,6 +57,13 @@ FURTHER: dict[str, dict[str, Any]] = {
     "CertificateService.DrawCertificate": {"picture": "image.svg"},
     "CollaboratorService.AddCollaborator": {"username": "eve"},
     "MeService.MarkNotificationsRead": {"all": True},
+    "FirmwareService.SaveFirmware": {"source": "x"},
+    "DocumentHistoryService.SaveDocument": {"kind": "wiring", "content": {}},
+    "DocumentHistoryService.ReadDocument": {"kind": "wiring"},
+    "DocumentHistoryService.ListRevisions": {"kind": "wiring"},
+    "DocumentHistoryService.ReadRevision": {"kind": "wiring"},
+    "DocumentHistoryService.DiffRevisions": {"kind": "wiring"},
+    "DocumentHistoryService.RestoreRevision": {"kind": "wiring"},
 }
 """Fields that a request needs though its proto cannot say so, or not in a way that a made-up value would fit."""
 

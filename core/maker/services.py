@@ -127,6 +127,7 @@ def services(found: Foundations) -> Services:
         *_homes(found, ground),
         *_people(found, ground),
         *_projects(found, ground),
+        *_documents(found, ground),
         *_firmware(found, ground),
         *_market(found, ground),
         *_classrooms(found, ground),
@@ -218,27 +219,32 @@ def _people(found: Foundations, ground: Ground) -> Services:
 
 def _projects(found: Foundations, ground: Ground) -> Services:
     database, bus, clock = found.database, found.bus, found.clock
-    documents = ProjectDocuments(database, ground.documents, ground.access, ground.people, bus, clock)
+    collaborators = CollaboratorService(database, bus, clock, ground.attachments, ground.notices)
+    return [
+        (projects_pb.desc().services[0], ground.projects),
+        (collaborators_pb.desc().services[0], collaborators),
+        (public_pb.desc().services[0], PublicService(database, ProjectViews(ground.access, ground.people), ground.people)),
+    ]
+
+
+def _documents(found: Foundations, ground: Ground) -> Services:
+    documents = ProjectDocuments(found.database, ground.documents, ground.access, ground.people, found.bus, found.clock)
     collab = CollabService(
-        bus,
+        found.bus,
         found.limiter,
-        clock,
+        found.clock,
         documents=documents,
         people=ground.people,
         attachments=ground.attachments,
         pins=ground.pins,
         pin_map=ground.pin_map,
     )
-    collaborators = CollaboratorService(database, bus, clock, ground.attachments, ground.notices)
     return [
-        (projects_pb.desc().services[0], ground.projects),
-        (collaborators_pb.desc().services[0], collaborators),
-        (public_pb.desc().services[0], PublicService(database, ProjectViews(ground.access, ground.people), ground.people)),
-        (collab_pb.desc().services[0], collab),
         (firmware_pb.desc().services[0], FirmwareService(documents)),
         (designs_pb.desc().services[0], DesignService(documents)),
         (widgets_pb.desc().services[0], WidgetService(documents)),
         (document_history_pb.desc().services[0], DocumentHistoryService(documents)),
+        (collab_pb.desc().services[0], collab),
     ]
 
 
