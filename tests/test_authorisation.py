@@ -41,6 +41,10 @@ NEEDED = {
     "PairingService.CreatePairing": "UNAUTHENTICATED",
     "PairingService.CompletePairing": "NOT_FOUND",
     "PairingService.VerifyDevice": "UNAUTHENTICATED",
+    "ListingService.ListUserListings": "NOT_FOUND",
+    "ReviewService.ListReviews": "NOT_FOUND",
+    "PurchaseService.ConfirmPurchase": "UNAUTHENTICATED",
+    "PurchaseService.RefundPurchase": "UNAUTHENTICATED",
 }
 """What public rpcs answer that want a password, a code or a token in their request, where the example has a wrong one."""
 
@@ -122,7 +126,7 @@ def example(world: World, method: DescMethod) -> dict[str, Any]:
     known: dict[str, Any] = {
         "board_id": world.board_id, "key_id": world.key_id, "source_id": "rig-1", "session_id": "run-1", "run_id": "run-1",
         "callback": "http://127.0.0.1:5000/callback", "value": 1, "points": [], "email": "new@example.com",
-        "password": PASSWORD, "current_password": PASSWORD, "new_password": f"{PASSWORD}!",
+        "kind": "project", "password": PASSWORD, "current_password": PASSWORD, "new_password": f"{PASSWORD}!",
     }  # fmt: skip
     fields: dict[str, Any] = dict(FURTHER.get(name_of(method), {}))
     for field in method.input.fields:

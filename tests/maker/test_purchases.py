@@ -328,7 +328,7 @@ async def test_a_second_live_purchase_is_refused_by_the_database_itself(any_shop
     bought = await any_shop.buy(eve, listing)
     async with any_shop.busbar.app.database.unit_of_work() as session:
         row = await session.get_one(PurchaseRow, bought.id)
-        session.add(PurchaseRow(**{**row.model_dump(), "id": "pur_2", "status": "pending"}))
+        session.add(PurchaseRow.model_validate({**row.model_dump(), "id": "pur_2", "status": "pending"}))
         with pytest.raises(IntegrityError):
             await session.flush()
         await session.rollback()
