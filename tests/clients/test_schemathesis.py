@@ -43,7 +43,6 @@ class Part:
 
 PARTS = {
     "maker": Part("^/api/(boards|mcp/keys|auth/session|auth/login)", "user"),
-    # An empty word to narrow a list by, and an empty currency, are ones that were left out.
     "marketplace": Part("^/api/(marketplace|me/purchases|me/sales|purchases|public/users/.*/listings)", "user"),
     # An empty username is one that was left out.
     "register": Part("^/api/auth/register", "user", (LENIENT,)),

@@ -1,0 +1,92 @@
+"""Requests made from the served OpenAPI document, valid and broken, by schemathesis: every answer is one that it describes."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.faults.process import Account, ServerProcess, prepare, serving
+
+PROGRAM = Path(sys.executable).with_name("schemathesis")
+EXAMPLES = 40
+SECONDS = 300
+UNFIT = (
+    # It adds a wrong credential beside the right one, which wins: whose turn it is has tests of its own.
+    "ignored_auth",
+    # Some rules are no part of a schema: a cursor is one that the server made, an expiry lies in the future.
+    "positive_data_acceptance",
+)
+ENDLESS = "(:watch|/subscribe|/replay)$"
+"""Streams, which never end and so cannot be read whole."""
+LENIENT = "negative_data_rejection"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some paths of the document.
+
+    Attributes:
+        caller: Who calls: `user`, `agent` or `device`.
+        unfit: Checks that do not fit these paths.
+    """
+
+    paths: str
+    caller: str
+    unfit: tuple[str, ...] = ()
+
+
+PARTS = {
+    "maker": Part("^/api/(boards|mcp/keys|auth/session|auth/login)", "user"),
+    "marketplace": Part("^/api/(marketplace|me/purchases|me/sales|purchases|public/users/.*/listings)", "user"),
+    # An empty username is one that was left out.
+    "register": Part("^/api/auth/register", "user", (LENIENT,)),
+    # Methods that are only aliases are not described.
+    "home assistant": Part("^/api/ha", "agent", ("allow_header_conformance",)),
+    "telemetry": Part("^(/api/v1/telemetry|/api/auth/verify-key|/health)", "device"),
+    # `pair` could be a source by its form, so its path has the methods of both.
+    "recordings": Part("^/api/(sources|sessions|runs|commands|device-tokens)", "device", ("allow_header_conformance",)),
+    # What ingest has no use for it does not look at, since devices send all kinds of members.
+    "ingest": Part("^(/ingest|/api/ingest)", "device", (LENIENT,)),
+}
+
+
+async def fuzz(server: ServerProcess, folder: Path, part: Part, header: str) -> tuple[int | None, str]:
+    """Return how a run ended, and what it printed."""
+    checks = ",".join((*UNFIT, *part.unfit))
+    command = [PROGRAM, "run", f"{server.http}/openapi.json", "-H", header, "--include-path-regex", part.paths]
+    bounds = ["--exclude-path-regex", ENDLESS, "--max-examples", str(EXAMPLES), "--request-timeout", "10", "--seed", "1"]
+    modes = ["--phases", "examples,coverage,fuzzing", "--exclude-checks", checks, "--continue-on-failure", "--no-color"]
+    process = await asyncio.create_subprocess_exec(
+        *command, *bounds, *modes, "--generation-database", "none", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder
+    )
+    late = asyncio.get_running_loop().call_later(SECONDS, process.kill)
+    out, _ = await process.communicate()
+    late.cancel()
+    return process.returncode, out.decode()
+
+
+async def header_of(caller: str, account: Account, server: ServerProcess) -> str:
+    """Return the header with which a caller comes."""
+    if caller == "device":
+        return f"X-Api-Key: {account.telemetry_key}"
+    user = f"Bearer {account.session}"
+    if caller == "user":
+        return f"Authorization: {user}"
+    async with httpx.AsyncClient(base_url=server.http, headers={"authorization": user}, timeout=20) as http:
+        key = await http.post("/api/mcp/keys", json={"name": "k", "scopes": ["boards:read", "pins:read", "pins:write"]})
+    return f"Authorization: Bearer {key.json()['key']}"
+
+
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+async def test_every_answer_is_one_that_the_document_describes(tmp_path: Path, part: Part) -> None:
+    account = await prepare(tmp_path / "data")
+    async with serving(tmp_path / "data") as server:
+        status, printed = await fuzz(server, tmp_path, part, await header_of(part.caller, account, server))
+        assert b"Traceback" not in server.log
+    assert status == 0, printed
