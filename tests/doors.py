@@ -16,6 +16,8 @@ import grpc
 import httpx
 from protobuf import Message, message_from_json_value
 
+from adapters.rest.binding import decode
+from adapters.rest.codec import json_kind
 from core.kernel.rpc import PATH_VARIABLE, Rpc, verb_and_path
 from gen.busbar.api.v1.options_pb import CredentialKind, Surface, ext_header
 from gen.google.api.httpbody_pb import HttpBody
@@ -86,7 +88,7 @@ class GrpcClient(Door):
             response_deserializer=rpc.response.from_binary,
         )
         try:
-            return await method(message_from_json_value(rpc.request, fields), metadata=self.metadata, timeout=20)
+            return await method(_request(rpc, fields), metadata=self.metadata, timeout=20)
         except grpc.aio.AioRpcError as error:
             code = error.code().name
             raise Refused("CONFLICT" if code in CONFLICTS else code, error.details() or "") from None
@@ -99,7 +101,7 @@ class GrpcClient(Door):
             request_serializer=_to_binary,
             response_deserializer=rpc.response.from_binary,
         )
-        async for message in method(message_from_json_value(rpc.request, fields), metadata=self.metadata):
+        async for message in method(_request(rpc, fields), metadata=self.metadata):
             yield message
 
     async def close(self) -> None:
@@ -129,7 +131,7 @@ class RestClient(Door):
             raise Refused(code, str(body.get("message") or body.get("error")))
         if rpc.response is HttpBody:
             return HttpBody(content_type=answer.headers["content-type"], data=answer.content)
-        return message_from_json_value(rpc.response, answer.json(), ignore_unknown_fields=True)
+        return decode(rpc.response, answer.json())
 
     async def send(self, rpc: Rpc, fields: dict[str, Any]) -> httpx.Response:
         """Send the request that an HTTP rule makes of some fields."""
@@ -171,7 +173,7 @@ class McpClient(RestClient):
         result = await self.method("tools/call", {"name": rpc.tool.name, "arguments": arguments})
         if result.get("isError"):
             raise Refused("TOOL_ERROR", result["content"][0]["text"])
-        return message_from_json_value(rpc.response, result["structuredContent"], ignore_unknown_fields=True)
+        return decode(rpc.response, result["structuredContent"])
 
     async def method(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
         """Send one JSON-RPC request and return its result."""
@@ -186,6 +188,13 @@ class McpClient(RestClient):
             message = error if isinstance(error, str) else error["message"]
             raise Refused(STATUS_CODES.get(answer.status_code, "JSON_RPC"), message)
         return body["result"]
+
+
+def _request(rpc: Rpc, fields: dict[str, Any]) -> Message[Any]:
+    """Return the request of some fields; what is no text becomes it where the message holds JSON text."""
+    texts = {field.name for field in rpc.request.desc().fields if json_kind(field)}
+    plain = {n: json.dumps(value) if n in texts and not isinstance(value, str) else value for n, value in fields.items()}
+    return message_from_json_value(rpc.request, plain)
 
 
 def natural_kind(rpc: Rpc) -> CredentialKind:

@@ -41,14 +41,25 @@ NEEDED = {
     "PairingService.CreatePairing": "UNAUTHENTICATED",
     "PairingService.CompletePairing": "NOT_FOUND",
     "PairingService.VerifyDevice": "UNAUTHENTICATED",
-    "ListingService.ListUserListings": "NOT_FOUND",
     "ReviewService.ListReviews": "NOT_FOUND",
     "PurchaseService.ConfirmPurchase": "UNAUTHENTICATED",
     "PurchaseService.RefundPurchase": "UNAUTHENTICATED",
 }
 """What public rpcs answer that want a password, a code or a token in their request, where the example has a wrong one."""
 
-FURTHER = {"RunService.CreateRun": {"name": "x"}}
+FURTHER = {
+    "RunService.CreateRun": {"name": "x"},
+    "CollaboratorService.AddCollaborator": {"username": "eve"},
+    "MeService.MarkNotificationsRead": {"all": True},
+    "FirmwareService.SaveFirmware": {"source": "x"},
+    "DocumentHistoryService.SaveDocument": {"kind": "wiring", "content": {}},
+    "DocumentHistoryService.ReadDocument": {"kind": "wiring"},
+    "DocumentHistoryService.ListRevisions": {"kind": "wiring"},
+    "DocumentHistoryService.ReadRevision": {"kind": "wiring"},
+    "DocumentHistoryService.DiffRevisions": {"kind": "wiring"},
+    "DocumentHistoryService.RestoreRevision": {"kind": "wiring"},
+    "ListingService.CreateListing": {"kind": "project"},
+}
 """Fields that a request needs though its proto cannot say so."""
 
 
@@ -61,6 +72,7 @@ class World:
     eve: Person
     board_id: str
     key_id: str
+    project_id: str
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -75,9 +87,10 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
     alice, eve = await busbar.person("alice"), await busbar.person("eve")
     board = await busbar.board(alice)
     key = await busbar.client("grpc", alice.session).call("AgentKeyService.CreateAgentKey", name="k")
+    project = await busbar.client("grpc", alice.session).call("ProjectService.CreateProject", name="p")
     source = await app.signals.ensure_device(alice.org_id, "rig-1")
     await app.signals.recordings.create(alice.org_id, "run-1", kind="run", device_id=source.id)
-    yield World(busbar, alice, eve, board.id, key.id)
+    yield World(busbar, alice, eve, board.id, key.id, project.id)
     await busbar.close()
     await server.stop(1)
     await app.close()
@@ -124,15 +137,16 @@ def every(*, public: bool = False, scope: bool = False, kinds: bool = False) -> 
 def example(world: World, method: DescMethod) -> dict[str, Any]:
     """Return a request that is right as far as its form goes."""
     known: dict[str, Any] = {
-        "board_id": world.board_id, "key_id": world.key_id, "source_id": "rig-1", "session_id": "run-1", "run_id": "run-1",
+        "board_id": world.board_id, "key_id": world.key_id, "project_id": world.project_id,
+        "username": "alice", "role": "viewer", "source_id": "rig-1", "session_id": "run-1", "run_id": "run-1",
         "callback": "http://127.0.0.1:5000/callback", "value": 1, "points": [], "email": "new@example.com",
-        "kind": "project", "password": PASSWORD, "current_password": PASSWORD, "new_password": f"{PASSWORD}!",
+        "password": PASSWORD, "current_password": PASSWORD, "new_password": f"{PASSWORD}!",
     }  # fmt: skip
     fields: dict[str, Any] = dict(FURTHER.get(name_of(method), {}))
     for field in method.input.fields:
         behaviors = field.proto.options[ext_field_behavior] if field.proto.options else []
         if FieldBehavior.REQUIRED in behaviors:
-            fields[field.name] = known.get(field.name, 1 if is_integer(field) else "x")
+            fields.setdefault(field.name, known.get(field.name, 1 if is_integer(field) else "x"))
     return fields
 
 
@@ -141,7 +155,7 @@ def names_a_thing(method: DescMethod) -> bool:
     if {field.name for field in method.input.fields} & {"board_id", "key_id"}:
         return True
     rule = option(method, ext_http)
-    named = {"source_id", "session_id", "run_id"}
+    named = {"source_id", "session_id", "run_id", "project_id"}
     return rule is not None and any(name in named for name in PATH_VARIABLE.findall(verb_and_path(rule)[1]))
 
 

@@ -40,8 +40,8 @@ class Answer:
         ]
         if self.content_type:
             headers.append((b"content-type", self.content_type.encode("latin-1")))
-        # A 204 must not have a length.
-        if length is not None and self.status != 204:  # noqa: PLR2004
+        # Without a body there is no length to tell, and a 304 must not tell that it is none.
+        if length is not None and self.status not in (204, 304):
             headers.append((b"content-length", str(length).encode()))
         return {"type": "http.response.start", "status": int(self.status), "headers": headers}
 

@@ -330,7 +330,19 @@ class _Exchange:
         etag = endpoint.codec.etag(message)
         if etag is not None:
             answer.headers.append((b"etag", etag))
+        if self._request.method in ("GET", "HEAD") and answer.status == HTTPStatus.OK:
+            self._leave_out(answer)
         await answer.send(self._send)
+
+    def _leave_out(self, answer: Answer) -> None:
+        """Send no body to a caller who has the present one, as If-None-Match tells."""
+        etag = next((value for name, value in answer.headers if name == b"etag"), None)
+        known = self._request.headers.get(b"if-none-match")
+        if etag is None or known is None:
+            return
+        tags = [tag.strip().removeprefix(b"W/") for tag in known.split(b",")]
+        if etag in tags or b"*" in tags:
+            answer.status, answer.content_type, answer.content = HTTPStatus.NOT_MODIFIED, "", b""
 
     async def _stream(self, messages: AsyncGenerator[Message[Any], None]) -> None:
         call = self._call

@@ -58,7 +58,7 @@ def fold(
         if out.get(name) is not None:
             out[name] = _text(field, out[name], (*path, field.name), faults)
     for field, inner in fields.inner:
-        for name in (field.json_name, field.name):
+        for name in {field.json_name, field.name}:
             if name in out:
                 out[name] = _below(inner, out[name], (*path, field.name), faults)
     return out

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from core.live.events import Topic
 from core.signals.topics import device_topic
+from gen.busbar.maker.v1.collab_pb import CollabPeer, CollabPeerPresence
+from gen.busbar.maker.v1.people_pb import UserCard
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,23 @@ class BoardDetached:
 
 
 @dataclass(frozen=True, slots=True)
+class DocumentSaved:
+    """A document of a project has a new revision.
+
+    Attributes:
+        by: The user who saved it; None when no user did.
+        patch: What a live connection changed, as the JSON text of a JSON Patch; None when the document was saved as a whole.
+        client_id: That connection.
+    """
+
+    kind: str
+    revision: int
+    by: UserCard | None
+    patch: str | None = None
+    client_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ProjectDeleted:
     """A project is gone for good."""
 
@@ -91,6 +110,27 @@ class NotificationsChanged:
     """
 
     notification_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerJoined:
+    """A connection to a project has opened."""
+
+    peer: CollabPeer
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLeft:
+    """A connection to a project has ended."""
+
+    peer: CollabPeer
+
+
+@dataclass(frozen=True, slots=True)
+class PeerMoved:
+    """A connection tells where its user is; kept nowhere."""
+
+    presence: CollabPeerPresence
 
 
 def project_topic(project_id: str) -> Topic:

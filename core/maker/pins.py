@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator, Sequence
 
 from protobuf.wkt import Value
 
-from core.kernel.call import Call
+from core.kernel.call import Call, Principal
 from core.kernel.clock import Clock, to_timestamp
-from core.kernel.errors import NotFound, ResourceExhausted
+from core.kernel.errors import NotFound, PermissionDenied, ResourceExhausted
 from core.kernel.limits import Limiter
 from core.live.events import EventBus, Lagged, Policy
+from core.maker.access import Role
 from core.maker.boards import BoardService, KnownBoard
-from core.maker.events import BoardStatusChanged, board_topic
+from core.maker.events import BoardDeleted, BoardSharingChanged, BoardStatusChanged, board_topic
 from core.maker.pin_connection import PinConnection, origin_of
 from core.maker.pin_values import Scalar, canonical_text, plain, scalar, type_of
 from core.signals.model import Latest, LatestChanged
@@ -56,7 +57,10 @@ class PinService:
 
     async def write_pin(self, request: WritePinRequest, call: Call) -> Pin:
         """Store the value, then tell watchers."""
-        board = await self.boards.require(request.board_id, call.caller)
+        board = await self.boards.require(request.board_id, call.caller, Role.EDITOR)
+        if board.org_id != call.caller.org_id:
+            # The rpc's own limit counts each organisation apart, lest strangers use up a board's; members share its own.
+            self.limit(board)
         label = request.label if request.has_field("label") else None
         pins = await self.write(board, [(request.pin_index, scalar(request.value))], by=origin_of(call), label=label)
         return pins[0]
@@ -76,7 +80,11 @@ class PinService:
             async for _, event in events:
                 if isinstance(event, Lagged):
                     raise ResourceExhausted("the reader is too slow", reason=ErrorReason.LAGGED)
-                if isinstance(event, LatestChanged) and event.seq > snapshot.seq:
+                if isinstance(event, BoardDeleted):
+                    raise NotFound(f"board {board.id} was deleted", board=board.id)
+                if isinstance(event, BoardSharingChanged):
+                    await self.recheck(board, call.caller)
+                elif isinstance(event, LatestChanged) and event.seq > snapshot.seq:
                     change = self.change(board, event)
                     if change is not None and change.pin is not None:
                         yield change.pin
@@ -86,6 +94,17 @@ class PinService:
         connection = await PinConnection.open(self, requests, call)
         async for frame in connection.run():
             yield ConnectPinsResponse(frame=frame)
+
+    async def recheck(self, board: KnownBoard, caller: Principal) -> None:
+        """Let a live connection go on only if its caller may still see the board.
+
+        Raises:
+            PermissionDenied: They may not.
+        """
+        try:
+            await self.boards.require(board.id, caller)
+        except NotFound:
+            raise PermissionDenied(f"board {board.id} is no longer shared with you", board=board.id) from None
 
     def read(self, board: KnownBoard, index: int) -> Pin:
         """Return one pin of a board."""
@@ -99,6 +118,11 @@ class PinService:
             if name in _INDEX
         ]
         return sorted(found, key=lambda pin: pin.pin_index)
+
+    def latest(self, board: KnownBoard) -> dict[int, Latest]:
+        """Return what was last written to each pin, by index."""
+        written = self.signals.latest_all(board.device_id)
+        return {_INDEX[name]: latest for name, latest in written.items() if name in _INDEX}
 
     async def write(
         self,

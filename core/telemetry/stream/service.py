@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 from core.identity.credentials import Credentials
+from core.identity.lease import Lease
 from core.kernel.call import Call
 from core.kernel.clock import Clock
 from core.kernel.errors import DeadlineExceeded, InvalidArgument, NotFound
@@ -27,7 +28,6 @@ from core.telemetry.stream.device import DeviceConnection, DeviceDesk
 from core.telemetry.stream.frames import Frame
 from core.telemetry.stream.hub import Hub
 from core.telemetry.stream.intake import Intake
-from core.telemetry.stream.lease import Lease
 from core.telemetry.stream.shapes import RAW, Members
 from core.telemetry.stream.throttle import SourceBuckets
 from gen.busbar.telemetry.v1.stream_pb import (
