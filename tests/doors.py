@@ -19,7 +19,7 @@ from protobuf import Message, message_from_json_value
 from adapters.rest.binding import decode
 from adapters.rest.codec import json_kind
 from core.kernel.rpc import PATH_VARIABLE, Rpc, verb_and_path
-from gen.busbar.api.v1.options_pb import CredentialKind, Surface
+from gen.busbar.api.v1.options_pb import CredentialKind, Surface, ext_header
 from gen.google.api.httpbody_pb import HttpBody
 
 STATUS_CODES = {
@@ -141,14 +141,16 @@ class RestClient(Door):
         verb, template = verb_and_path(rule)
         left = dict(fields)
         path = PATH_VARIABLE.sub(lambda match: str(left.pop(match[1], "_")), template)
+        named = {f.name: f.proto.options[ext_header] for f in rpc.request.desc().fields if f.proto.options}
+        headers = self.headers | {header: str(left.pop(name)) for name, header in named.items() if header and name in left}
         spelled = {self._spelling(rpc, key): value for key, value in left.items()}
         if rule.body == "*":
-            return await self.http.request(verb, path, json=spelled, headers=self.headers)
+            return await self.http.request(verb, path, json=spelled, headers=headers)
         if rule.body:
             body = spelled.pop(self._spelling(rpc, rule.body), "")
             content = body if isinstance(body, str | bytes) else json.dumps(body)
-            return await self.http.request(verb, path, content=content, params=spelled, headers=self.headers)
-        return await self.http.request(verb, path, params=spelled, headers=self.headers)
+            return await self.http.request(verb, path, content=content, params=spelled, headers=headers)
+        return await self.http.request(verb, path, params=spelled, headers=headers)
 
     def _spelling(self, rpc: Rpc, name: str) -> str:
         if rpc.surface in (Surface.TELEMETRY, Surface.SYSTEM, Surface.LAB):

@@ -43,6 +43,9 @@ NEEDED = {
     "PairingService.CreatePairing": "UNAUTHENTICATED",
     "PairingService.CompletePairing": "NOT_FOUND",
     "PairingService.VerifyDevice": "UNAUTHENTICATED",
+    "ReviewService.ListReviews": "NOT_FOUND",
+    "PurchaseService.ConfirmPurchase": "UNAUTHENTICATED",
+    "PurchaseService.RefundPurchase": "UNAUTHENTICATED",
 }
 """What public rpcs answer that want a password, a code, a token or an id, where the example has a wrong one."""
 
@@ -64,6 +67,7 @@ FURTHER: dict[str, dict[str, Any]] = {
     "DocumentHistoryService.ReadRevision": {"kind": "wiring"},
     "DocumentHistoryService.DiffRevisions": {"kind": "wiring"},
     "DocumentHistoryService.RestoreRevision": {"kind": "wiring"},
+    "ListingService.CreateListing": {"kind": "project"},
 }
 """Fields that a request needs though its proto cannot say so, or not in a way that a made-up value would fit."""
 

@@ -105,7 +105,7 @@ class Sales:
         found = select(ReferralRow.code).where(col(ReferralRow.code) == code.strip().upper())
         known = (await session.exec(found)).first()
         if known is None:
-            raise InvalidArgument.field("referral_code", "is unknown")
+            raise InvalidArgument.field("referral_code", "no user has this code")
         return known
 
     async def _earlier(self, session: AsyncSession, listing_id: str, user_id: str) -> PurchaseRow | None:

@@ -52,6 +52,7 @@ PARTS = {
         "user",
         (LENIENT, "allow_header_conformance"),
     ),
+    "marketplace": Part("^/api/(marketplace|me/purchases|me/sales|purchases|public/users/.*/listings)", "user"),
     # An empty username is one that was left out.
     "register": Part("^/api/auth/register", "user", (LENIENT,)),
     # Methods that are only aliases are not described.

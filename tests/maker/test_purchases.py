@@ -11,7 +11,7 @@ from sqlmodel import col, select
 
 from core.documents.documents import Documents
 from core.maker.market_tables import PurchaseRow
-from core.maker.tables import ProjectRow, ReferralRow
+from core.maker.tables import ProjectRow
 from gen.busbar.api.v1.options_pb import CredentialKind
 from tests.conftest import Person, Start
 from tests.doors import Refused
@@ -181,12 +181,59 @@ async def test_a_full_account_buys_no_project(start: Start) -> None:
 
 async def test_a_referral_code_is_kept_and_a_wrong_one_refused(shop: Shop, alice: Person, eve: Person) -> None:
     listing = await shop.listing(alice)
-    async with shop.busbar.app.database.unit_of_work() as session:
-        session.add(ReferralRow(user_id=alice.id, code="ABCDEFGH", created_us=1))
+    code = (await shop.call(alice, "MeService.GetReferral")).code
     http = shop.busbar.http(eve.session)
     refused = await http.post(path(listing), json={"referralCode": "ZZZZZZZZ"})
-    assert (refused.status_code, refused.json()) == (400, {"error": "referralCode: is unknown"})
-    assert (await http.post(path(listing), json={"referralCode": "abcdefgh"})).json()["referralCode"] == "ABCDEFGH"
+    assert (refused.status_code, refused.json()) == (400, {"error": "referralCode: no user has this code"})
+    assert (await http.post(path(listing), json={"referralCode": code.lower()})).json()["referralCode"] == code
+
+
+async def test_the_copy_reads_like_the_project_but_is_the_buyers_own(shop: Shop, alice: Person, eve: Person) -> None:
+    seller, buyer = shop.busbar.http(alice.session), shop.busbar.http(eve.session)
+    original = (await seller.post("/api/projects", json={"name": "Pump", "description": "Pumps", "tags": ["water"]})).json()
+    documents: dict[str, Any] = {
+        "firmware": {"source": "void loop(){}"},
+        "wiring": {"data": {"wires": [1.0, {"deep": None}]}},
+        "widgets": {"widgets": [{"id": "w1", "type": "LED", "colour": "kept"}]},
+    }
+    for name, body in documents.items():
+        assert (await seller.put(f"/api/projects/{original['id']}/{name}", json=body)).status_code == 200
+    listing = await shop.listing(alice, "Pump kit", project_id=original["id"])
+    copy_id = (await buyer.post(path(listing))).json()["clonedProjectId"]
+    copy = (await buyer.get(f"/api/projects/{copy_id}")).json()
+    assert (copy["name"], copy["description"], copy["tags"], copy["role"]) == ("Pump kit", "Pumps", ["water"], "owner")
+    assert copy["visibility"] == "private"
+    assert (await seller.get(f"/api/projects/{copy_id}")).status_code == 404
+    assert (await buyer.get(f"/api/projects/{original['id']}")).status_code == 404
+    for name in documents:
+        mine = (await buyer.get(f"/api/projects/{copy_id}/{name}")).json()
+        theirs = (await seller.get(f"/api/projects/{original['id']}/{name}")).json()
+        own = {"projectId", "updatedAt", "updatedBy"}
+        assert {key: value for key, value in mine.items() if key not in own} == {
+            key: value for key, value in theirs.items() if key not in own
+        }
+    await seller.put(f"/api/projects/{original['id']}/wiring", json={"data": {"wires": []}})
+    assert (await buyer.get(f"/api/projects/{copy_id}/wiring")).json()["data"] == documents["wiring"]["data"]
+
+
+async def test_a_purchase_and_the_end_of_its_project_at_once_leave_nothing_half(any_shop: Shop) -> None:
+    alice = await any_shop.busbar.person("alice")
+    for number in range(4):
+        project = await any_shop.project(alice, wiring={"data": {"n": number}})
+        listing = await any_shop.listing(alice, f"Listing {number}", project_id=project.id)
+        buyer = await any_shop.busbar.person()
+        bought, _ = await asyncio.gather(
+            any_shop.buy(buyer, listing), any_shop.call(alice, "ProjectService.DeleteProject", project_id=project.id)
+        )
+        copies = await projects_of(any_shop, buyer)
+        assert bought.status == "completed"
+        assert [copy.id for copy in copies] == ([bought.cloned_project_id] if bought.has_field("cloned_project_id") else [])
+        assert not (await any_shop.read(alice, listing)).has_field("project_id")
+        async with any_shop.busbar.app.database.read() as session:
+            for copy in copies:
+                document = await Documents().current(session, copy.id, "wiring")
+                assert document is not None
+                assert document.content == {"data": {"n": number}}
 
 
 async def test_without_a_provider_nothing_priced_is_sold(start: Start) -> None:
@@ -328,7 +375,7 @@ async def test_a_second_live_purchase_is_refused_by_the_database_itself(any_shop
     bought = await any_shop.buy(eve, listing)
     async with any_shop.busbar.app.database.unit_of_work() as session:
         row = await session.get_one(PurchaseRow, bought.id)
-        session.add(PurchaseRow(**{**row.model_dump(), "id": "pur_2", "status": "pending"}))
+        session.add(PurchaseRow.model_validate({**row.model_dump(), "id": "pur_2", "status": "pending"}))
         with pytest.raises(IntegrityError):
             await session.flush()
         await session.rollback()

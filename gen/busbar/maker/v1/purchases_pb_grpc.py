@@ -65,10 +65,10 @@ class PurchaseServiceService:
         was refunded.
 
         An event is a JSON object with `type` (`payment.completed`, `payment.failed` or `payment.refunded`), `purchaseId`,
-        `checkoutId`, `amountCents` and `currency`. The header `webhook-signature` holds `v1,` and the base64 of the HMAC-SHA256, by the
-        secret that both share, of the id, the timestamp and the body with full stops between them. An event that is older or newer than five
-        minutes is UNAUTHENTICATED, one that came before changes nothing, and one that does not fit the purchase is
-        FAILED_PRECONDITION.
+        `checkoutId`, `amountCents` and `currency`. The header `webhook-signature` holds `v1,` and the base64 of the HMAC-SHA256, by
+        the secret that both share, of the id, the timestamp and the body with full stops between them. An event whose timestamp is
+        more than five minutes away from the present is UNAUTHENTICATED, one that came before changes nothing, and one that does not
+        fit the purchase is FAILED_PRECONDITION.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -76,11 +76,11 @@ class PurchaseServiceService:
 
     async def refund_purchase(self, request: RefundPurchaseRequest, context: aio.ServicerContext) -> Purchase:
         """
-        Takes a completed purchase back: it no longer counts, and the buyer may not review any more, but keeps the copy of the project.
-        For the creator; a payment provider is asked to pay the money back first. Also takes signed events like ConfirmPurchase,
-        of the type `payment.refunded` only. Refunding again changes nothing. Returns UNAUTHENTICATED without a session and without a
-        valid signature, PERMISSION_DENIED for the buyer, FAILED_PRECONDITION for a purchase that is pending or failed, and
-        UNAVAILABLE when the provider does not pay back.
+        Takes a completed purchase back: it no longer counts, and the buyer may write no new review, but keeps the copy of the
+        project. For the creator; a payment provider is asked to pay the money back first. Also takes signed events like
+        ConfirmPurchase, of the type `payment.refunded` only. Refunding again changes nothing. Returns UNAUTHENTICATED without a
+        session and without a valid signature, PERMISSION_DENIED for the buyer, FAILED_PRECONDITION for a purchase that is pending or
+        failed, and UNAVAILABLE when the provider does not pay back.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -223,10 +223,10 @@ class PurchaseServiceClient:
         was refunded.
 
         An event is a JSON object with `type` (`payment.completed`, `payment.failed` or `payment.refunded`), `purchaseId`,
-        `checkoutId`, `amountCents` and `currency`. The header `webhook-signature` holds `v1,` and the base64 of the HMAC-SHA256, by the
-        secret that both share, of the id, the timestamp and the body with full stops between them. An event that is older or newer than five
-        minutes is UNAUTHENTICATED, one that came before changes nothing, and one that does not fit the purchase is
-        FAILED_PRECONDITION.
+        `checkoutId`, `amountCents` and `currency`. The header `webhook-signature` holds `v1,` and the base64 of the HMAC-SHA256, by
+        the secret that both share, of the id, the timestamp and the body with full stops between them. An event whose timestamp is
+        more than five minutes away from the present is UNAUTHENTICATED, one that came before changes nothing, and one that does not
+        fit the purchase is FAILED_PRECONDITION.
         """
         return self._confirm_purchase(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -241,11 +241,11 @@ class PurchaseServiceClient:
         compression: Compression | None = None,
     ) -> aio.UnaryUnaryCall[RefundPurchaseRequest, Purchase]:
         """
-        Takes a completed purchase back: it no longer counts, and the buyer may not review any more, but keeps the copy of the project.
-        For the creator; a payment provider is asked to pay the money back first. Also takes signed events like ConfirmPurchase,
-        of the type `payment.refunded` only. Refunding again changes nothing. Returns UNAUTHENTICATED without a session and without a
-        valid signature, PERMISSION_DENIED for the buyer, FAILED_PRECONDITION for a purchase that is pending or failed, and
-        UNAVAILABLE when the provider does not pay back.
+        Takes a completed purchase back: it no longer counts, and the buyer may write no new review, but keeps the copy of the
+        project. For the creator; a payment provider is asked to pay the money back first. Also takes signed events like
+        ConfirmPurchase, of the type `payment.refunded` only. Refunding again changes nothing. Returns UNAUTHENTICATED without a
+        session and without a valid signature, PERMISSION_DENIED for the buyer, FAILED_PRECONDITION for a purchase that is pending or
+        failed, and UNAVAILABLE when the provider does not pay back.
         """
         return self._refund_purchase(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -294,10 +294,10 @@ class PurchaseServiceServiceSync:
         was refunded.
 
         An event is a JSON object with `type` (`payment.completed`, `payment.failed` or `payment.refunded`), `purchaseId`,
-        `checkoutId`, `amountCents` and `currency`. The header `webhook-signature` holds `v1,` and the base64 of the HMAC-SHA256, by the
-        secret that both share, of the id, the timestamp and the body with full stops between them. An event that is older or newer than five
-        minutes is UNAUTHENTICATED, one that came before changes nothing, and one that does not fit the purchase is
-        FAILED_PRECONDITION.
+        `checkoutId`, `amountCents` and `currency`. The header `webhook-signature` holds `v1,` and the base64 of the HMAC-SHA256, by
+        the secret that both share, of the id, the timestamp and the body with full stops between them. An event whose timestamp is
+        more than five minutes away from the present is UNAUTHENTICATED, one that came before changes nothing, and one that does not
+        fit the purchase is FAILED_PRECONDITION.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -305,11 +305,11 @@ class PurchaseServiceServiceSync:
 
     def refund_purchase(self, request: RefundPurchaseRequest, context: ServicerContext) -> Purchase:
         """
-        Takes a completed purchase back: it no longer counts, and the buyer may not review any more, but keeps the copy of the project.
-        For the creator; a payment provider is asked to pay the money back first. Also takes signed events like ConfirmPurchase,
-        of the type `payment.refunded` only. Refunding again changes nothing. Returns UNAUTHENTICATED without a session and without a
-        valid signature, PERMISSION_DENIED for the buyer, FAILED_PRECONDITION for a purchase that is pending or failed, and
-        UNAVAILABLE when the provider does not pay back.
+        Takes a completed purchase back: it no longer counts, and the buyer may write no new review, but keeps the copy of the
+        project. For the creator; a payment provider is asked to pay the money back first. Also takes signed events like
+        ConfirmPurchase, of the type `payment.refunded` only. Refunding again changes nothing. Returns UNAUTHENTICATED without a
+        session and without a valid signature, PERMISSION_DENIED for the buyer, FAILED_PRECONDITION for a purchase that is pending or
+        failed, and UNAVAILABLE when the provider does not pay back.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -452,10 +452,10 @@ class PurchaseServiceClientSync:
         was refunded.
 
         An event is a JSON object with `type` (`payment.completed`, `payment.failed` or `payment.refunded`), `purchaseId`,
-        `checkoutId`, `amountCents` and `currency`. The header `webhook-signature` holds `v1,` and the base64 of the HMAC-SHA256, by the
-        secret that both share, of the id, the timestamp and the body with full stops between them. An event that is older or newer than five
-        minutes is UNAUTHENTICATED, one that came before changes nothing, and one that does not fit the purchase is
-        FAILED_PRECONDITION.
+        `checkoutId`, `amountCents` and `currency`. The header `webhook-signature` holds `v1,` and the base64 of the HMAC-SHA256, by
+        the secret that both share, of the id, the timestamp and the body with full stops between them. An event whose timestamp is
+        more than five minutes away from the present is UNAUTHENTICATED, one that came before changes nothing, and one that does not
+        fit the purchase is FAILED_PRECONDITION.
         """
         return self._confirm_purchase(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -470,10 +470,10 @@ class PurchaseServiceClientSync:
         compression: Compression | None = None,
     ) -> Purchase:
         """
-        Takes a completed purchase back: it no longer counts, and the buyer may not review any more, but keeps the copy of the project.
-        For the creator; a payment provider is asked to pay the money back first. Also takes signed events like ConfirmPurchase,
-        of the type `payment.refunded` only. Refunding again changes nothing. Returns UNAUTHENTICATED without a session and without a
-        valid signature, PERMISSION_DENIED for the buyer, FAILED_PRECONDITION for a purchase that is pending or failed, and
-        UNAVAILABLE when the provider does not pay back.
+        Takes a completed purchase back: it no longer counts, and the buyer may write no new review, but keeps the copy of the
+        project. For the creator; a payment provider is asked to pay the money back first. Also takes signed events like
+        ConfirmPurchase, of the type `payment.refunded` only. Refunding again changes nothing. Returns UNAUTHENTICATED without a
+        session and without a valid signature, PERMISSION_DENIED for the buyer, FAILED_PRECONDITION for a purchase that is pending or
+        failed, and UNAVAILABLE when the provider does not pay back.
         """
         return self._refund_purchase(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
