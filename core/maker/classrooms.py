@@ -124,6 +124,7 @@ class ClassroomService:
         if "name" in values:
             required_text("name", values["name"], MOST_NAME)
         async with self._database.unit_of_work() as session:
+            await lock_classroom(session, request.classroom_id)
             place = await place_in(session, request.classroom_id, call.caller)
             place.require_teacher()
             changed = {name: value for name, value in values.items() if getattr(place.classroom, name) != value}
@@ -137,6 +138,7 @@ class ClassroomService:
     async def rotate_join_code(self, request: RotateJoinCodeRequest, call: Call) -> Classroom:
         """Replace the join code."""
         async with self._database.unit_of_work() as session:
+            await lock_classroom(session, request.classroom_id)
             place = await place_in(session, request.classroom_id, call.caller)
             place.require_teacher()
             place.classroom.join_code = await _free_code(session)
@@ -151,12 +153,11 @@ class ClassroomService:
         self._refuse_guessing(keys)
         code = re.sub(r"[\s-]", "", request.join_code).upper()
         async with self._database.unit_of_work() as session:
-            row = (await session.exec(select(ClassroomRow).where(col(ClassroomRow.join_code) == code))).one_or_none()
+            row = await _by_code(session, code)
             if row is None:
                 for key in keys:
                     self._limiter.count(key, WRONG_CODES)
                 raise NotFound("no classroom has this join code")
-            await lock_classroom(session, row.id)
             await self._let_in(session, row, user_id)
             [shown] = await self._shown(session, [Place(row, STUDENT, user_id)])
         return shown
@@ -250,6 +251,17 @@ def class_member(member: ClassroomMemberRow | None, user: UserRow) -> Member:
         status="active",
         joined_at=None if member is None else to_timestamp(member.joined_us),
     )
+
+
+async def _by_code(session: AsyncSession, code: str) -> ClassroomRow | None:
+    """Return the classroom of a code, and hold it; None when the code was replaced before that."""
+    query = select(ClassroomRow).where(col(ClassroomRow.join_code) == code)
+    found = (await session.exec(query)).one_or_none()
+    if found is None:
+        return None
+    await lock_classroom(session, found.id)
+    await session.refresh(found)
+    return found if found.join_code == code else None
 
 
 async def _free_code(session: AsyncSession) -> str:

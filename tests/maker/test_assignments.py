@@ -132,6 +132,17 @@ async def test_patch_changes_what_it_names_and_null_clears(room: SchoolClass) ->
     assert done(await room.desk.get(path)) == after
 
 
+async def test_over_grpc_a_mask_names_what_to_change_or_to_clear(busbar: Running, room: SchoolClass) -> None:
+    before = await room.assign(dueAt="2030-01-01T00:00:00Z", instructions="Solder")
+    client, rpc = busbar.client("grpc", room.teacher.session), "AssignmentService.UpdateAssignment"
+    plain = await client.call(rpc, assignment_id=before["id"], title="Fade")
+    assert (plain.title, plain.instructions, plain.due_at is not None) == ("Fade", "Solder", True)
+    masked = await client.call(rpc, assignment_id=before["id"], title="Glow", update_mask="dueAt")
+    assert (masked.title, masked.instructions, masked.due_at) == ("Fade", "Solder", None)
+    with pytest.raises(Refused, match="must not be null"):
+        await client.call(rpc, assignment_id=before["id"], update_mask="title")
+
+
 async def test_a_status_only_goes_forward(room: SchoolClass) -> None:
     path = f"/api/assignments/{(await room.assign(status='draft'))['id']}"
     for status, code in (

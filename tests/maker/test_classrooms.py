@@ -236,6 +236,20 @@ async def test_joining_twice_at_once_makes_one_student(start: Start, kind: str, 
     assert len(done(await room.desk.get(f"/api/classrooms/{room.id}"))["students"]) == 1
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+async def test_a_code_that_is_replaced_at_that_moment_works_or_does_not(
+    start: Start, kind: str, request: pytest.FixtureRequest
+) -> None:
+    room = await school_class(await on(kind, request, start))
+    joined, rotated = await asyncio.gather(
+        room.as_(room.stranger).post("/api/classrooms/join", json={"joinCode": room.join_code}),
+        room.desk.post(f"/api/classrooms/{room.id}/join-code"),
+    )
+    assert (rotated.status_code, joined.status_code) in {(200, 200), (200, 404)}
+    students = done(await room.desk.get(f"/api/classrooms/{room.id}"))["students"]
+    assert len(students) == (joined.status_code == 200)
+
+
 async def test_a_key_needs_the_scope_of_classrooms(busbar: Running, room: SchoolClass) -> None:
     reader = await agent_of(busbar, room.teacher, "mcp", "boards:read")
     with pytest.raises(Refused, match="insufficient scope: classrooms:read required"):
