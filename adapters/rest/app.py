@@ -227,11 +227,6 @@ class RestApp:
         """The pipeline."""
         return self._platform
 
-    @property
-    def secure(self) -> bool:
-        """Whether cookies are for HTTPS only."""
-        return self._public_url.startswith("https:")
-
 
 class _Exchange:
     """One request that has found its rpc."""
@@ -380,7 +375,9 @@ class _Exchange:
         if self._endpoint.rpc.rest.no_store:
             answer.headers.append((b"cache-control", b"no-store"))
         answer.headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in call.headers]
-        answer.headers += [(b"set-cookie", cookie_header(cookie, secure=app.secure)) for cookie in call.cookies]
+        answer.headers += [
+            (b"set-cookie", cookie_header(cookie, secure=call.base_url.startswith("https:"))) for cookie in call.cookies
+        ]
         return answer
 
     def _envelope(self, error: DomainError) -> tuple[Refusal, str, bytes]:

@@ -186,6 +186,13 @@ async def test_cookies_are_out_of_reach_for_scripts(world: World, public_url: st
     assert answer.headers["set-cookie"] == f"plynx_session=t; HttpOnly; SameSite=Lax; Path=/; Max-Age=2592000{secure}"
 
 
+async def test_a_cookie_set_behind_a_proxy_that_speaks_tls_is_for_https_only(world: World) -> None:
+    async with client(rest_app(fake_rpcs(world)), peer=("127.0.0.1", 5)) as web:
+        headers = {"x-forwarded-proto": "https"}
+        answer = await web.post("/api/auth/login", json={"email": "a@b", "password": "x"}, headers=headers)
+    assert answer.headers["set-cookie"].endswith("; Secure")
+
+
 async def test_a_sane_request_id_comes_back_and_reaches_the_service(web: httpx.AsyncClient, world: World) -> None:
     answer = await web.get("/api/boards", headers={**ALICE, "x-request-id": "trace-1"})
     assert (answer.headers["x-request-id"], world.call.request_id) == ("trace-1", "trace-1")
