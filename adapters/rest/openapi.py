@@ -13,6 +13,7 @@ from adapters.rest.answers import REVISION
 from adapters.rest.binding import HTTP_BODY, Binding
 from adapters.rest.descriptors import comment, field_by_name, json_name
 from adapters.rest.dialects import DIALECTS, JSON, STATUS, Dialect
+from adapters.rest.examples import add_examples
 from adapters.rest.forms import KIND as FORM
 from adapters.rest.openapi_schema import Schema, Schemas, behaves, prefix, scalar_like
 from adapters.rest.routing import Template
@@ -113,7 +114,7 @@ def build_document(
     builder.paths.update(extra_paths or {})
     builder.add_documents()
     url = settings.public_url.rstrip("/") if settings is not None else ""
-    return {
+    document = {
         "openapi": "3.1.0",
         "info": {
             "title": "Busbar",
@@ -127,6 +128,8 @@ def build_document(
         "paths": builder.paths,
         "components": {"schemas": builder.schemas.components, "securitySchemes": SECURITY},
     }
+    add_examples(document)
+    return document
 
 
 class _Builder:
