@@ -108,6 +108,7 @@ class Handlers:
             address=_address(context.peer()),
             request_id=given if 0 < len(given) <= LONGEST_REQUEST_ID else new_request_id(),
             idempotency_key=told.get("idempotency-key"),
+            if_match=told.get("if-match"),
             base=self._base,
         )
         context.set_trailing_metadata(((REQUEST_ID, call.request_id),))

@@ -14,7 +14,7 @@ from adapters.rest.descriptors import field_by_name
 from adapters.rest.dialects import JSON, TEXT, Dialect
 from adapters.rest.streams import EVENTS, Bytes, Events, Framing, Lines, Send
 from core.kernel.call import Cookie
-from core.kernel.rpc import Rpc
+from core.kernel.rpc import BindingError, Rpc
 from gen.google.api.http_pb import HttpRule
 
 PROTOBUF = "application/protobuf"
@@ -64,8 +64,13 @@ class Codec:
         self._encode_part = None if self._part is None else field_encoder(self._part, style)
         self._opaque = self._desc.type_name == HTTP_BODY or _is_http_body(self._part)
         self._events = rpc.rest.events
-        revision = field_by_name(self._desc, REVISION)
-        self._revision = revision.local_name if revision and isinstance(revision.value, DescFieldValueScalar) else ""
+        revision = field_by_name(self._desc, rpc.rest.revision or REVISION)
+        plain = revision is not None and isinstance(revision.value, DescFieldValueScalar) and revision.value.oneof is None
+        if rpc.rest.revision and not plain:
+            raise BindingError(
+                f"{rpc.name} says that {rpc.rest.revision} is its revision, which is no such field of its answer"
+            )
+        self._revision = revision.local_name if revision is not None and plain else ""
         self.revised = bool(self._revision)
 
     def encode(self, message: Message[Any], accept: str) -> tuple[str, bytes]:

@@ -21,9 +21,10 @@ from adapters.rest.answers import Answer, Codec, cookie_header
 from adapters.rest.binding import Binding, Payload
 from adapters.rest.body import Disconnected, Receive, UnsupportedMediaType
 from adapters.rest.dialects import DIALECTS, JSON, Asked, Dialect, Refusal, dialect_at, retry_after
+from adapters.rest.forms import Piece, form_of, pieces
 from adapters.rest.request import Request, Scope
 from adapters.rest.routing import Match, Miss, Router
-from adapters.rest.streams import Outgoing, Send, lines
+from adapters.rest.streams import Outgoing, Send, chunked, lines
 from core.kernel.call import Call
 from core.kernel.errors import DomainError, Internal, PermissionDenied
 from core.kernel.ids import new_request_id
@@ -32,7 +33,7 @@ from core.kernel.rpc import BindingError, Rpc, verb_and_path
 from core.kernel.settings import Settings
 from core.kernel.validation import validate
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
-from gen.busbar.api.v1.options_pb import CredentialKind, Surface
+from gen.busbar.api.v1.options_pb import CredentialKind, Multipart, Surface
 from gen.google.api.http_pb import HttpRule
 
 log = structlog.get_logger("busbar.rest")
@@ -65,6 +66,7 @@ class Endpoint:
     success: int
     no_store: bool
     query_token: bool
+    form: Multipart | None
     instead: dict[str, Endpoint] = field(default_factory=dict[str, "Endpoint"])
 
 
@@ -114,6 +116,7 @@ class RestApp:
             success=rpc.rest.success or int(HTTPStatus.OK),
             no_store=rpc.rest.no_store,
             query_token=rpc.rest.query_token,
+            form=form_of(rpc, rule),
         )
         if rpc.rest.when:
             _join(self._endpoints.get((method, path)), endpoint)
@@ -243,16 +246,11 @@ class RestApp:
         """The pipeline."""
         return self._platform
 
-    @property
-    def secure(self) -> bool:
-        """Whether cookies are for HTTPS only."""
-        return self._public_url.startswith("https:")
-
 
 class _Exchange:
     """One request that has found its rpc."""
 
-    __slots__ = ("_app", "_call", "_endpoint", "_receive", "_request", "_send")
+    __slots__ = ("_app", "_call", "_endpoint", "_form_query", "_receive", "_request", "_send")
 
     def __init__(self, app: RestApp, endpoint: Endpoint, request: Request, receive: Receive, send: Send) -> None:
         self._app = app
@@ -261,6 +259,7 @@ class _Exchange:
         self._receive = receive
         self._send = send
         self._call = app.call(request, endpoint)
+        self._form_query = b""
 
     async def run(self, values: tuple[str, ...]) -> None:
         """Serve the request; every failure becomes an answer."""
@@ -322,10 +321,14 @@ class _Exchange:
         field = self._endpoint.binding.resume
         last = self._request.headers.get(b"last-event-id") if field is not None else None
         if last is None or field is None:
-            return self._request.query
+            return _joined(self._request.query, self._form_query)
         return self._request.query + b"&" + field.encode() + b"=" + last.replace(b"&", b"%26")
 
     async def _payload(self) -> Payload:
+        if self._endpoint.form is not None:
+            parts = [piece async for piece in self._pieces(self._endpoint.form)]
+            self._form_query = parts[-1].query
+            return Payload(b"".join(piece.data for piece in parts), parts[-1].content_type)
         content_type, inflate = self._media_type()
         data = await body.read(self._receive, self._endpoint.max_body, inflate=inflate)
         return Payload(data, content_type, content_type.startswith(PROTOBUF))
@@ -350,11 +353,21 @@ class _Exchange:
 
     async def _messages(self, values: tuple[str, ...]) -> AsyncIterator[Message[Any]]:
         """Yield a message for each chunk of an opaque body, or for each line of JSON."""
-        binding = self._endpoint.binding
+        binding, query = self._endpoint.binding, self._request.query
+        if self._endpoint.form is not None:
+            async for piece in self._pieces(self._endpoint.form):
+                yield binding.message(values, _joined(query, piece.query), Payload(piece.data, piece.content_type))
+            return
         content_type, inflate = self._media_type()
         chunks = body.chunks(self._receive, self._endpoint.max_body, inflate=inflate)
-        async for part in chunks if binding.opaque else lines(chunks):
-            yield binding.message(values, self._request.query, Payload(part, content_type))
+        async for part in chunked(chunks) if binding.opaque else lines(chunks):
+            yield binding.message(values, query, Payload(part, content_type))
+
+    def _pieces(self, form: Multipart) -> AsyncIterator[Piece]:
+        """Return the pieces of the file in a form."""
+        inflate = body.inflates(self._request.header(b"content-encoding"))
+        chunks = body.chunks(self._receive, self._endpoint.max_body, inflate=inflate)
+        return pieces(chunks, self._request.header(b"content-type") or "", form)
 
     async def _answer(self, message: Message[Any]) -> None:
         endpoint, call = self._endpoint, self._call
@@ -398,10 +411,10 @@ class _Exchange:
         answer = Answer(status, call.request_id, app.cors(self._request, endpoint.dialect))
         if endpoint.no_store:
             answer.headers.append((b"cache-control", b"no-store"))
-        for name, value in call.headers:
-            answer.headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
-        for cookie in call.cookies:
-            answer.headers.append((b"set-cookie", cookie_header(cookie, secure=app.secure)))
+        answer.headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in call.headers]
+        answer.headers += [
+            (b"set-cookie", cookie_header(cookie, secure=call.base_url.startswith("https:"))) for cookie in call.cookies
+        ]
         return answer
 
     def _envelope(self, error: DomainError) -> tuple[Refusal, str, bytes]:
@@ -447,6 +460,10 @@ def _join(first: Endpoint | None, other: Endpoint) -> None:
     if not same:
         raise BindingError(f"{rpc.name} and {first.rpc.name} serve one path, but do not admit the same calls")
     first.instead[when] = other
+
+
+def _joined(query: bytes, further: bytes) -> bytes:
+    return b"&".join(part for part in (query, further) if part)
 
 
 def _allowed(methods: tuple[str, ...], dialect: Dialect) -> str:

@@ -9,15 +9,18 @@ from typing import Any
 
 from protobuf import DescField, DescFieldValueList, DescFieldValueMessage, DescMessage
 
-from adapters.rest.binding import Binding, header_of
+from adapters.rest.answers import REVISION
+from adapters.rest.binding import HTTP_BODY, Binding, header_of
 from adapters.rest.descriptors import comment, field_by_name, json_name
 from adapters.rest.dialects import DIALECTS, JSON, STATUS, STATUS_OF_REASON, Dialect
+from adapters.rest.examples import add_examples
+from adapters.rest.forms import KIND as FORM
 from adapters.rest.openapi_schema import Schema, Schemas, behaves, prefix, scalar_like
 from adapters.rest.routing import Template
 from adapters.rest.streams import EVENTS, LINES
 from core.kernel.rpc import Rpc, verb_and_path
 from core.kernel.settings import Settings
-from gen.busbar.api.v1.options_pb import Access, CredentialKind, Surface
+from gen.busbar.api.v1.options_pb import Access, CredentialKind, Multipart, Surface
 from gen.google.api.field_behavior_pb import FieldBehavior
 from gen.google.api.http_pb import HttpRule
 
@@ -114,7 +117,7 @@ def build_document(
     builder.paths.update(extra_paths or {})
     builder.add_documents()
     url = settings.public_url.rstrip("/") if settings is not None else ""
-    return {
+    document = {
         "openapi": "3.1.0",
         "info": {
             "title": "Busbar",
@@ -128,6 +131,8 @@ def build_document(
         "paths": builder.paths,
         "components": {"schemas": builder.schemas.components, "securitySchemes": SECURITY},
     }
+    add_examples(document)
+    return document
 
 
 class _Builder:
@@ -244,7 +249,7 @@ class _Operation:
         return name if field is None else json_name(field, declared=self._dialect.style.declared_names)
 
     def _description(self) -> str:
-        if not self._rpc.server_streams or self._rpc.response.desc().type_name == "google.api.HttpBody":
+        if not self._rpc.server_streams or self._rpc.response.desc().type_name == HTTP_BODY:
             return self._text
         if self._rpc.rest.events:
             return f"{self._text}\nAnswers server-sent events."
@@ -276,17 +281,20 @@ class _Operation:
         return {"name": name, "in": where, **({"description": text} if text else {}), "schema": schema}
 
     def _query_parameters(self) -> list[Schema]:
-        if self._binding.body == "*":
+        if self._binding.body == "*" or self._rpc.rest.multipart is not None:
             return []
+        return [parameter for field in self._free() for parameter in self._query(field, "")]
+
+    def _free(self) -> list[DescField]:
+        """Return the fields that neither path nor body fill."""
         bound = {variable.path[0] for variable in self._binding.variables}
-        free = [
+        return [
             field
             for field in self._request.fields
             if field.name not in bound
             and self._binding.locate(field.name) == "query"
             and not behaves(field, FieldBehavior.OUTPUT_ONLY)
         ]
-        return [parameter for field in free for parameter in self._query(field, "")]
 
     def _query(self, field: DescField, above: str) -> list[Schema]:
         name = above + json_name(field, declared=self._dialect.style.declared_names)
@@ -310,10 +318,12 @@ class _Operation:
 
     @property
     def _revisioned(self) -> bool:
-        return self._rpc.mutates and field_by_name(self._rpc.response.desc(), "revision") is not None
+        return self._rpc.mutates and field_by_name(self._rpc.response.desc(), self._rpc.rest.revision or REVISION) is not None
 
     def _body(self) -> Schema | None:
         binding, style = self._binding, self._dialect.style
+        if self._rpc.rest.multipart is not None:
+            return {"required": True, "content": {FORM: {"schema": self._form(self._rpc.rest.multipart)}}}
         if binding.opaque:
             return {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
         if binding.body_field is not None:
@@ -333,6 +343,17 @@ class _Operation:
         if isinstance(field.value, DescFieldValueList):
             return self._schemas.field(field, self._dialect.style, reading=True)
         return {"type": ["string", "number", "boolean", "null"]}
+
+    def _form(self, form: Multipart) -> Schema:
+        """Return the schema of a form: its file, and texts that fill what path and file do not."""
+        file = "" if self._binding.body_field is None else comment(f"{self._request.type_name}.{self._binding.body_field.name}")
+        properties: Schema = {form.part: {"type": "string", "format": "binary", **({"description": file} if file else {})}}
+        texts = [parameter for field in self._free() if field.name != form.filename for parameter in self._query(field, "")]
+        for text in texts:
+            about = {"description": text["description"]} if "description" in text else {}
+            properties[text["name"]] = {**text["schema"], **about}
+        needed = [form.part, *(text["name"] for text in texts if text.get("required"))]
+        return {"type": "object", "properties": properties, "required": needed}
 
     def _responses(self) -> Schema:
         rpc = self._rpc
@@ -355,7 +376,7 @@ class _Operation:
     def _content(self) -> Schema:
         rpc, style = self._rpc, self._dialect.answer_style(self._rpc.rest)
         part = field_by_name(rpc.response.desc(), self._rule.response_body) if self._rule.response_body else None
-        if rpc.response.desc().type_name == "google.api.HttpBody":
+        if HTTP_BODY in (rpc.response.desc().type_name, None if part is None else _message_name(part)):
             return {"*/*": {"schema": {"type": "string", "format": "binary"}}}
         schema = self._schemas.output(rpc.response.desc(), style)
         if part is not None:
@@ -378,7 +399,8 @@ class _Operation:
         if self._binding.variables:
             codes.add("404")
         if self._binding.body:
-            codes |= {"413"} if self._binding.opaque or self._binding.raw else {"413", "415"}
+            bare = self._rpc.rest.multipart is None and (self._binding.opaque or self._binding.raw)
+            codes |= {"413"} if bare else {"413", "415"}
         if rpc.limits or dialect.limit("POST", self.path, "") is not None:
             codes.add("429")
         if self._revisioned:
@@ -405,6 +427,10 @@ def _version() -> str:
         return version("busbar")
     except PackageNotFoundError:
         return "0+source"
+
+
+def _message_name(field: DescField) -> str:
+    return field.value.message.type_name if isinstance(field.value, DescFieldValueMessage) else ""
 
 
 def _tag(rpc: Rpc) -> str:
