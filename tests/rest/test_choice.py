@@ -49,7 +49,7 @@ async def test_the_body_chooses_between_one_answer_and_a_stream() -> None:
             assert (await web.post("/api/ask", json=body)).json() == {"whole": "ab"}
         streamed = await web.post("/api/ask", json={"what": "ab", "stream": True})
     assert streamed.headers["content-type"] == "text/event-stream"
-    assert streamed.text == 'data: {"delta":"a"}\n\ndata: {"delta":"b"}\n\ndata: {"model":"m","done":true}\n\n'
+    assert streamed.text == 'data: {"delta":"a"}\n\ndata: {"delta":"b"}\n\ndata: {"done":true,"model":"m"}\n\n'
 
 
 async def test_a_fault_is_named_as_the_path_documents_it() -> None:
