@@ -14,6 +14,7 @@ from core.maker.agent_keys import AgentKeyService
 from core.maker.attachments import Attachments
 from core.maker.auth import AuthService
 from core.maker.boards import BoardService
+from core.maker.checkout import checkout_server
 from core.maker.cloning import ProjectCopies
 from core.maker.collab import CollabService
 from core.maker.collaborators import CollaboratorService, Invitations
@@ -195,7 +196,7 @@ def _market(found: Foundations, ground: Ground) -> Services:
     database, clock = found.database, found.clock
     market = Market(ground.people)
     ground.people.count_listings = market.count_published
-    providers = found.keep(PaymentProviders(found.settings, clock))
+    providers = PaymentProviders(found.settings.payments, found.keep(checkout_server(found.settings, clock)))
     quota = found.settings.quotas.projects
     sales = Sales(clock, market, ground.notices, ground.copies, providers, project_quota=quota)
     return [

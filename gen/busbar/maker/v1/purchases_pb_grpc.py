@@ -27,10 +27,11 @@ class PurchaseServiceService:
     """
     async def purchase_listing(self, request: PurchaseListingRequest, context: aio.ServicerContext) -> Purchase:
         """
-        Acquires a listing. A free one, and one that is paid by hand, is the caller's at once; otherwise the purchase is
-        pending and `checkout_url` is where to pay. Over REST a new purchase is answered with 201, and a pending or completed
-        one that the caller has already is returned with 200: there is never a second one. On completion the buyer gets a
-        private copy of the listing's project, and buyer and creator are notified.
+        Acquires a listing. A free one is the caller's at once, and so is one that is paid by hand, unless the server is set up
+        to let its creator confirm it; otherwise the purchase is pending and `checkout_url` is where to pay. Over REST a new
+        purchase is answered with 201, and a pending or completed one that the caller has already is returned with 200: there
+        is never a second one. On completion the buyer gets a private copy of the listing's project, and buyer and creator are
+        notified.
 
         Returns PERMISSION_DENIED for the caller's own listing, NOT_FOUND for one that they cannot see, FAILED_PRECONDITION for
         an archived one of which an earlier purchase was refunded or failed and when the caller has no room for another
@@ -164,10 +165,11 @@ class PurchaseServiceClient:
         compression: Compression | None = None,
     ) -> aio.UnaryUnaryCall[PurchaseListingRequest, Purchase]:
         """
-        Acquires a listing. A free one, and one that is paid by hand, is the caller's at once; otherwise the purchase is
-        pending and `checkout_url` is where to pay. Over REST a new purchase is answered with 201, and a pending or completed
-        one that the caller has already is returned with 200: there is never a second one. On completion the buyer gets a
-        private copy of the listing's project, and buyer and creator are notified.
+        Acquires a listing. A free one is the caller's at once, and so is one that is paid by hand, unless the server is set up
+        to let its creator confirm it; otherwise the purchase is pending and `checkout_url` is where to pay. Over REST a new
+        purchase is answered with 201, and a pending or completed one that the caller has already is returned with 200: there
+        is never a second one. On completion the buyer gets a private copy of the listing's project, and buyer and creator are
+        notified.
 
         Returns PERMISSION_DENIED for the caller's own listing, NOT_FOUND for one that they cannot see, FAILED_PRECONDITION for
         an archived one of which an earlier purchase was refunded or failed and when the caller has no room for another
@@ -256,10 +258,11 @@ class PurchaseServiceServiceSync:
     """
     def purchase_listing(self, request: PurchaseListingRequest, context: ServicerContext) -> Purchase:
         """
-        Acquires a listing. A free one, and one that is paid by hand, is the caller's at once; otherwise the purchase is
-        pending and `checkout_url` is where to pay. Over REST a new purchase is answered with 201, and a pending or completed
-        one that the caller has already is returned with 200: there is never a second one. On completion the buyer gets a
-        private copy of the listing's project, and buyer and creator are notified.
+        Acquires a listing. A free one is the caller's at once, and so is one that is paid by hand, unless the server is set up
+        to let its creator confirm it; otherwise the purchase is pending and `checkout_url` is where to pay. Over REST a new
+        purchase is answered with 201, and a pending or completed one that the caller has already is returned with 200: there
+        is never a second one. On completion the buyer gets a private copy of the listing's project, and buyer and creator are
+        notified.
 
         Returns PERMISSION_DENIED for the caller's own listing, NOT_FOUND for one that they cannot see, FAILED_PRECONDITION for
         an archived one of which an earlier purchase was refunded or failed and when the caller has no room for another
@@ -393,10 +396,11 @@ class PurchaseServiceClientSync:
         compression: Compression | None = None,
     ) -> Purchase:
         """
-        Acquires a listing. A free one, and one that is paid by hand, is the caller's at once; otherwise the purchase is
-        pending and `checkout_url` is where to pay. Over REST a new purchase is answered with 201, and a pending or completed
-        one that the caller has already is returned with 200: there is never a second one. On completion the buyer gets a
-        private copy of the listing's project, and buyer and creator are notified.
+        Acquires a listing. A free one is the caller's at once, and so is one that is paid by hand, unless the server is set up
+        to let its creator confirm it; otherwise the purchase is pending and `checkout_url` is where to pay. Over REST a new
+        purchase is answered with 201, and a pending or completed one that the caller has already is returned with 200: there
+        is never a second one. On completion the buyer gets a private copy of the listing's project, and buyer and creator are
+        notified.
 
         Returns PERMISSION_DENIED for the caller's own listing, NOT_FOUND for one that they cannot see, FAILED_PRECONDITION for
         an archived one of which an earlier purchase was refunded or failed and when the caller has no room for another
