@@ -164,7 +164,7 @@ class ProjectService:
         caller = call.caller
         async with self._database.unit_of_work() as session:
             seat = await self._access.seat(session, project_id, caller, least)
-            row = seat.project
+            row = await _locked(session, project_id)
             changed = {name: value for name, value in values.items() if getattr(row, name) != value}
             if "visibility" in changed and seat.role < Role.OWNER:
                 raise PermissionDenied("only the owner may change the visibility", role="owner", project=project_id)
@@ -187,10 +187,7 @@ class ProjectService:
         project_id = request.project_id
         async with self._database.unit_of_work() as session:
             await self._access.seat(session, project_id, call.caller, Role.OWNER)
-            # Held until the end, so that nothing can be hung on it meanwhile.
-            row = await session.get(ProjectRow, project_id, with_for_update=True, populate_existing=True)
-            if row is None:
-                raise project_not_found(project_id)
+            row = await _locked(session, project_id)
             boards = await attached_boards(session, project_id)
             for work in self._deleting:
                 await work(session, project_id)
@@ -273,6 +270,14 @@ class ProjectService:
         """Read the pins of all attached boards."""
         async with self._database.read() as session:
             return await self._pins.read(session, request.project_id, call.caller)
+
+
+async def _locked(session: AsyncSession, project_id: str) -> ProjectRow:
+    """Return a project as it is now, and let nobody change it or hang anything on it until the unit of work ends."""
+    row = await session.get(ProjectRow, project_id, with_for_update=True, populate_existing=True)
+    if row is None:
+        raise project_not_found(project_id)
+    return row
 
 
 def _given(request: CreateProjectRequest) -> dict[str, str | None]:

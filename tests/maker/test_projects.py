@@ -117,6 +117,16 @@ async def test_the_time_of_publication_is_set_once(busbar: Running, alice: Perso
     assert (await project(busbar, alice, visibility="unlisted"))["publishedAt"] is None
 
 
+async def test_of_many_who_publish_at_once_all_read_one_time(start: Start, database_url: str) -> None:
+    busbar = await start(database=database_url)
+    alice = await busbar.person("alice")
+    made = await project(busbar, alice)
+    http, path = busbar.http(alice.session), f"/api/projects/{made['id']}"
+    answers = await asyncio.gather(*(http.post(f"{path}/publish") for _ in range(6)))
+    times = {answer.json()["publishedAt"] for answer in answers}
+    assert times == {(await http.get(path)).json()["publishedAt"]}
+
+
 async def test_only_the_owner_changes_the_visibility(busbar: Running, alice: Person) -> None:
     made = await project(busbar, alice)
     http = busbar.http((await member(busbar, alice, made["id"], "edith", "editor")).session)
@@ -358,8 +368,11 @@ async def test_a_stranger_learns_nothing_of_a_private_project(busbar: Running, a
 
 async def test_an_agent_acts_with_the_rights_of_its_user(busbar: Running, alice: Person, eve: Person) -> None:
     made = await project(busbar, alice)
-    reading = await busbar.key(alice, CredentialKind.AGENT_KEY, "projects:read")
-    writing = await busbar.key(alice, CredentialKind.AGENT_KEY, "projects:write")
+    keys = busbar.client("grpc", alice.session)
+    reading, writing = [
+        (await keys.call("AgentKeyService.CreateAgentKey", name="k", scopes=[scope])).key
+        for scope in ("projects:read", "projects:write")
+    ]
     foreign = await busbar.key(eve, CredentialKind.AGENT_KEY)
     read = await busbar.client("grpc", reading).call("ProjectService.GetProject", project_id=made["id"])
     assert read.role == "owner"
