@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import cast
 
@@ -71,8 +72,10 @@ class CollabService:
     async def collaborate(self, requests: AsyncIterator[CollaborateRequest], call: Call) -> AsyncIterator[CollaborateResponse]:
         """Talk with the members of one project both ways."""
         connection = await CollabConnection.open(self, requests, call)
-        async for frame in connection.run():
-            yield CollaborateResponse(frame=frame)
+        # Closed here, so that the others hear of the end when it comes.
+        async with aclosing(connection.run()) as frames:
+            async for frame in frames:
+                yield CollaborateResponse(frame=frame)
 
     async def apply(self, project_id: str, op: CollabOp, call: Call) -> Applied:
         """Apply a patch to the revision that it is made from, and save what comes out.

@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 
+from core.documents.documents import Documents
 from core.maker.access import Role
 from core.maker.tables import ProjectRow
 from tests.conftest import Person, Running, Start
+from tests.databases import database_url, postgres
 from tests.doors import Refused
 from tests.maker.projects import make_project
+
+__all__ = ["database_url", "postgres"]
 
 KINDS = ("wiring", "pcb", "case")
 MEMBERS = {"projectId", "kind", "schemaVersion", "data", "revision", "updatedBy", "updatedAt"}
@@ -150,12 +154,23 @@ async def test_a_design_takes_2_mib_and_no_more(busbar: Running, alice: Person, 
     assert len((await client.get(path)).json()["data"]["t"]) == most
 
 
-async def test_of_concurrent_saves_from_one_revision_one_wins(busbar: Running, alice: Person, project: str) -> None:
+async def test_of_concurrent_saves_from_one_revision_one_wins(start: Start, database_url: str) -> None:
+    busbar = await start(database=database_url)
+    alice = await busbar.person("alice")
+    project = await make_project(busbar, alice)
     client, path = busbar.http(alice.session), f"/api/projects/{project}/wiring"
     answers = await asyncio.gather(*(client.put(path, json={"data": {"n": number}, "baseRevision": 0}) for number in range(10)))
     assert sorted(answer.status_code for answer in answers) == [200] + [409] * 9
     won = next(answer for answer in answers if answer.status_code == 200)
     assert (await client.get(path)).json() == won.json()
+    # Saves that name no revision, of all kinds at once, while the project is deleted: each is done or finds no project.
+    answers = await asyncio.gather(
+        *(client.put(f"/api/projects/{project}/{kind}", json={"n": number}) for number in range(8) for kind in KINDS),
+        client.delete(f"/api/projects/{project}"),
+    )
+    assert {answer.status_code for answer in answers} <= {200, 404}
+    async with busbar.app.database.read() as session:
+        assert await Documents().revisions(session, project) == {}
 
 
 async def test_roles_decide_who_reads_and_who_saves(busbar: Running, alice: Person, eve: Person) -> None:
