@@ -138,7 +138,7 @@ class Payments(BaseModel):
     )
     checkout_url: str = Field(
         default="",
-        description="Address of a checkout server, which goes before `manual`; core/maker/payments.py has the protocol.",
+        description="Address of a checkout server, which goes before `manual`; core/maker/checkout.py has the protocol.",
     )
     checkout_secret: SecretStr = Field(
         default=SecretStr(""),

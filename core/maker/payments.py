@@ -1,56 +1,25 @@
-"""Who takes the money for priced listings, and how a payment provider is spoken to.
+"""Who takes the money for priced listings.
 
-`free` and `manual` are built in. Every other provider is a checkout server that speaks this protocol, JSON over HTTP:
-
-    POST {checkout_url}/checkouts                      starts a checkout; the header Idempotency-Key is the purchase's id,
-                                                       and the same key always brings the same checkout
-        {"purchaseId", "title", "amountCents", "currency", "webhookUrl"}
-        -> 200 or 201 {"id", "url"}                    its id, and where the buyer pays
-    POST {checkout_url}/checkouts/{id}/refund          pays the money back, all of it; once, however often it is asked
-        {"purchaseId"}
-        -> 2xx
-
-    POST {webhookUrl}                                  what the checkout server sends, again until it is answered with 2xx
-        {"type": "payment.completed" | "payment.failed" | "payment.refunded",
-         "purchaseId", "checkoutId", "amountCents", "currency"}
-
-Both sides sign what they send with the secret they share, as Standard Webhooks do: `webhook-id` names the message and stays
-the same when it is sent again, `webhook-timestamp` is the time in seconds since 1970, and `webhook-signature` holds
-`v1,BASE64` with the HMAC-SHA256 of `{id}.{timestamp}.{body}`; several signatures may stand there with blanks between them, so
-that a secret can be changed. `payment.failed` is final: its checkout can no longer be paid.
+`free` and `manual` are built in; any other provider is a checkout server, spoken to as `checkout.py` says.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
-import json
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
-from urllib.parse import quote, urlsplit
+from typing import Protocol
 
-import orjson
-import structlog
-
-from core.kernel.clock import MICROSECONDS, Clock
-from core.kernel.errors import InvalidArgument, Unauthenticated, Unavailable
-from core.kernel.http import AddressPolicy, Answer, OutgoingClient, OutgoingError
-from core.kernel.ids import new_id
-from core.kernel.settings import Payments, Settings
+from core.kernel.errors import Unauthenticated, Unavailable
+from core.kernel.settings import Payments
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
-
-log = structlog.get_logger("busbar.payments")
 
 FREE, MANUAL = "free", "manual"
 COMPLETE, FAIL, REFUND = "payment.completed", "payment.failed", "payment.refunded"
 KINDS = frozenset({COMPLETE, FAIL, REFUND})
-LONGEST_REFERENCE, LONGEST_URL = 200, 2048
-HTTP_OK, HTTP_BAD = 200, 300
+"""What a provider may say of a purchase."""
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class Bill:
     """What a provider is told of a purchase."""
 
     purchase_id: str
@@ -97,24 +66,24 @@ class PaymentEvent:
 
 
 class PaymentProvider(Protocol):
-    """Takes money.
-
-    Attributes:
-        name: What purchases are marked with.
-        at_once: Whether a purchase is complete as soon as it is made.
-        by_hand: Whether it is the creator who confirms and refunds.
-    """
+    """Takes money."""
 
     @property
-    def name(self) -> str: ...  # noqa: D102 - said above
+    def name(self) -> str:
+        """What purchases are marked with."""
+        ...
 
     @property
-    def at_once(self) -> bool: ...  # noqa: D102
+    def at_once(self) -> bool:
+        """Whether a purchase is complete as soon as it is made."""
+        ...
 
     @property
-    def by_hand(self) -> bool: ...  # noqa: D102
+    def by_hand(self) -> bool:
+        """Whether it is the creator who confirms and refunds."""
+        ...
 
-    async def start(self, order: Order) -> Checkout | None:
+    async def begin(self, bill: Bill) -> Checkout | None:
         """Start a checkout, or return the one that the same purchase has; None where there is nothing to start.
 
         Raises:
@@ -148,9 +117,9 @@ class ByHand:
     at_once: bool
     by_hand: bool = True
 
-    async def start(self, order: Order) -> Checkout | None:
+    async def begin(self, bill: Bill) -> Checkout | None:
         """Start nothing."""
-        del order
+        del bill
 
     async def refund(self, purchase_id: str, reference: str) -> None:
         """Leave the money to the people."""
@@ -161,96 +130,14 @@ class ByHand:
         raise Unauthenticated("nobody may sign events for this purchase")
 
 
-class CheckoutServer:
-    """Sends buyers to a checkout server that speaks the protocol above."""
-
-    at_once = False
-    by_hand = False
-
-    def __init__(self, settings: Payments, client: OutgoingClient, clock: Clock) -> None:
-        self.name = settings.checkout_name
-        self._url = settings.checkout_url.rstrip("/")
-        self._keys = [secret_bytes(secret) for secret in settings.checkout_secret.get_secret_value().split()]
-        self._tolerance_seconds = settings.webhook_tolerance_seconds
-        self._client = client
-        self._clock = clock
-
-    async def start(self, order: Order) -> Checkout:
-        """Start a checkout for a purchase, or return the one it has."""
-        content = {
-            "purchaseId": order.purchase_id,
-            "title": order.title,
-            "amountCents": order.price_cents,
-            "currency": order.currency,
-            "webhookUrl": order.webhook_url,
-        }
-        answer = await self._post("/checkouts", content, order.purchase_id)
-        members = _members(answer.body)
-        reference, url = members.get("id"), members.get("url")
-        if not (isinstance(reference, str) and 0 < len(reference) <= LONGEST_REFERENCE and _is_address(url)):
-            raise self._unavailable("its answer names no checkout")
-        return Checkout(reference, cast("str", url))
-
-    async def refund(self, purchase_id: str, reference: str) -> None:
-        """Have the money paid back."""
-        await self._post(f"/checkouts/{quote(reference, safe='')}/refund", {"purchaseId": purchase_id}, f"refund-{purchase_id}")
-
-    def verify(self, event: SignedEvent) -> PaymentEvent:
-        """Check signature and time, then read the event."""
-        signed = any(
-            hmac.compare_digest(sign(key, event.id, event.timestamp, event.body).encode(), given.encode())
-            for key in self._keys
-            for given in event.signature.split()
-        )
-        # Compared before the time is looked at, so that only who signs learns anything about the clock.
-        if not (signed and event.id):
-            raise Unauthenticated("invalid webhook signature")
-        if not self._is_recent(event.timestamp):
-            raise Unauthenticated("the webhook timestamp is too far from the present")
-        return _read(event, self.name)
-
-    def _is_recent(self, timestamp: str) -> bool:
-        if not (timestamp.isascii() and timestamp.isdigit()):
-            return False
-        return abs(self._clock.now_us() / MICROSECONDS - int(timestamp)) <= self._tolerance_seconds
-
-    async def _post(self, path: str, content: dict[str, Any], key: str) -> Answer:
-        body = orjson.dumps(content)
-        message_id, timestamp = new_id("msg_"), str(self._clock.now_us() // MICROSECONDS)
-        headers = {
-            "Content-Type": "application/json",
-            "Idempotency-Key": key,
-            "webhook-id": message_id,
-            "webhook-timestamp": timestamp,
-            "webhook-signature": sign(self._keys[0], message_id, timestamp, body),
-        }
-        try:
-            answer = await self._client.request("POST", self._url + path, headers=headers, content=body)
-        except OutgoingError as error:
-            raise self._unavailable(str(error)) from error
-        if not HTTP_OK <= answer.status < HTTP_BAD:
-            raise self._unavailable(f"it answered {answer.status}")
-        return answer
-
-    def _unavailable(self, why: str) -> Unavailable:
-        # The address is the operator's affair: it goes to the log and not to the buyer.
-        log.warning("checkout server failed", provider=self.name, error=why)
-        return Unavailable("the payment provider cannot take this now, try again later", reason=ErrorReason.UNSPECIFIED)
-
-
 class PaymentProviders:
     """The providers that the server is set up with."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
-        payments = settings.payments
+    def __init__(self, settings: Payments, checkout: PaymentProvider | None) -> None:
         self._free = ByHand(FREE, at_once=True)
-        self._manual = ByHand(MANUAL, at_once=payments.manual == "at_once")
-        self._client: OutgoingClient | None = None
-        self._checkout: CheckoutServer | None = None
-        if payments.checkout_url:
-            self._client = OutgoingClient(AddressPolicy.of(settings.outgoing), seconds=payments.checkout_timeout_seconds)
-            self._checkout = CheckoutServer(payments, self._client, clock)
-        self._paid: PaymentProvider | None = self._checkout or (self._manual if payments.manual != "off" else None)
+        self._manual = ByHand(MANUAL, at_once=settings.manual == "at_once")
+        self._checkout = checkout
+        self._paid: PaymentProvider | None = self._checkout or (self._manual if settings.manual != "off" else None)
 
     def for_price(self, price_cents: int) -> PaymentProvider:
         """Return who takes a price.
@@ -280,60 +167,6 @@ class PaymentProviders:
         """Return what a signed event says; see `PaymentProvider.verify`."""
         return (self._checkout or self._free).verify(event)
 
-    async def stop(self) -> None:
-        """Close what the providers hold open."""
-        if self._client is not None:
-            await self._client.close()
-
-
-def secret_bytes(secret: str) -> bytes:
-    """Return the key that a secret stands for: base64 after `whsec_`, else its own bytes.
-
-    Raises:
-        ValueError: What follows `whsec_` is not base64.
-    """
-    if not secret.startswith("whsec_"):
-        return secret.encode()
-    return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-
-
-def sign(key: bytes, message_id: str, timestamp: str, body: bytes) -> str:
-    """Return the signature of a message."""
-    digest = hmac.new(key, f"{message_id}.{timestamp}.".encode() + body, hashlib.sha256).digest()
-    return f"v1,{base64.b64encode(digest).decode()}"
-
 
 def _no_provider() -> Unavailable:
     return Unavailable("no payment provider is set up", reason=ErrorReason.NOT_CONFIGURED, setting="payments")
-
-
-def _members(body: bytes) -> dict[str, Any]:
-    try:
-        value: object = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
-def _is_address(url: object) -> bool:
-    if not isinstance(url, str) or len(url) > LONGEST_URL:
-        return False
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname)
-
-
-def _read(event: SignedEvent, provider: str) -> PaymentEvent:
-    members = _members(event.body)
-    texts = [members.get(name) for name in ("type", "purchaseId", "checkoutId", "currency")]
-    amount = members.get("amountCents")
-    kind, purchase_id, reference, currency = (text if isinstance(text, str) else "" for text in texts)
-    if kind not in KINDS:
-        raise InvalidArgument.field("event", f"type must be one of {', '.join(sorted(KINDS))}")
-    if not purchase_id or not reference or len(reference) > LONGEST_REFERENCE:
-        raise InvalidArgument.field("event", "must name purchaseId and checkoutId")
-    if not isinstance(amount, int) or isinstance(amount, bool):
-        raise InvalidArgument.field("event", "amountCents must be an integer")
-    return PaymentEvent(event.id, provider, kind, purchase_id, reference, amount, currency)

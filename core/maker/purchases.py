@@ -13,8 +13,7 @@ from core.kernel.pages import page_limit
 from core.kernel.settings import Settings
 from core.maker.market import Market, Order, page_of, user_of
 from core.maker.market_tables import COMPLETED, PENDING, PurchaseRow
-from core.maker.payments import REFUND, PaymentEvent, PaymentProviders, SignedEvent
-from core.maker.payments import Order as CheckoutOrder
+from core.maker.payments import REFUND, Bill, PaymentEvent, PaymentProviders, SignedEvent
 from core.maker.sales import Sales, purchase_not_found, title_of
 from core.storage.database import Database
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
@@ -62,8 +61,8 @@ class PurchaseService:
         """Start the checkout of a pending purchase, which is kept already: so its events find it whatever happens here."""
         base = call.base_url or self._settings.public_url.rstrip("/") or f"http://{self._settings.http}"
         webhook = f"{base}/api/purchases/{row.id}/confirm"
-        order = CheckoutOrder(row.id, title_of(row), row.price_cents, row.currency, webhook)
-        checkout = await self._providers.named(row.provider).start(order)
+        bill = Bill(row.id, title_of(row), row.price_cents, row.currency, webhook)
+        checkout = await self._providers.named(row.provider).begin(bill)
         if checkout is None:
             return row
         async with self._database.unit_of_work() as session:

@@ -20,6 +20,7 @@ from core.maker.auth import AuthService
 from core.maker.boards import BoardService
 from core.maker.certificate_issue import CertificateIssue
 from core.maker.certificates import CertificateService
+from core.maker.checkout import checkout_server
 from core.maker.classrooms import ClassroomService
 from core.maker.cloning import ProjectCopies
 from core.maker.collab import CollabService
@@ -252,7 +253,7 @@ def _market(found: Foundations, ground: Ground) -> Services:
     database, clock, settings = found.database, found.clock, found.settings
     market = Market(ground.people)
     ground.people.count_listings = market.count_published
-    providers = found.keep(PaymentProviders(settings, clock))
+    providers = PaymentProviders(settings.payments, found.keep(checkout_server(settings, clock)))
     sales = Sales(clock, market, ground.notices, ground.copies, providers, project_quota=settings.quotas.projects)
     return [
         (listings_pb.desc().services[0], ListingService(database, clock, market, ground.access, providers)),

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from core.maker.tables import CollaboratorRow, ProjectRow
 from gen.busbar.api.v1.options_pb import CredentialKind
-from tests.conftest import Person, Running, Start
+from tests.conftest import Person, Running
 from tests.doors import Refused
 from tests.maker.shop import TEXTS, Shop
 
@@ -361,8 +361,3 @@ async def test_the_order_by_stars_is_read_from_an_index(shop: Shop, alice: Perso
             )
         )
         assert "listing_rated" in str(plan.fetchall())
-
-
-async def test_settings_name_a_provider_whole(start: Start) -> None:
-    with pytest.raises(ValueError, match="go together"):
-        await start(payments={"checkout_url": "http://127.0.0.1:1"})

@@ -303,6 +303,29 @@ async def test_a_checkout_server_that_is_gone_is_unavailable(start: Start) -> No
     assert checkout.url not in refused.value.message
 
 
+async def test_the_checkout_server_is_called_only_where_calls_are_allowed(start: Start, checkout: CheckoutServer) -> None:
+    shop = await opened(start, checkout, outgoing={"local": False})
+    with pytest.raises(Refused) as refused:
+        await shop.buy(shop.eve, shop.offer)
+    assert (refused.value.code, checkout.asked) == ("UNAVAILABLE", [])
+
+
+@pytest.mark.parametrize(
+    "payments",
+    [
+        {"checkout_url": "http://127.0.0.1:1"},
+        {"checkout_secret": "s"},
+        {"checkout_url": "ftp://127.0.0.1", "checkout_secret": "s"},
+        {"checkout_url": "http://127.0.0.1:1", "checkout_secret": "s", "checkout_name": "free"},
+        {"checkout_url": "http://127.0.0.1:1", "checkout_secret": "whsec_%"},
+        {"manual": "yes"},
+    ],
+)
+async def test_a_checkout_server_is_set_up_whole_or_not_at_all(start: Start, payments: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"checkout|manual|base64|discontinuous"):
+        await start(payments=payments)
+
+
 async def test_any_of_several_secrets_may_sign(start: Start, checkout: CheckoutServer) -> None:
     shop = await opened(start, checkout, payments={"checkout_secret": f"new {SECRET}"})
     purchase = await shop.buy(shop.eve, shop.offer)

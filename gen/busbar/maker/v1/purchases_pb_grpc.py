@@ -27,15 +27,16 @@ class PurchaseServiceService:
     """
     async def purchase_listing(self, request: PurchaseListingRequest, context: aio.ServicerContext) -> Purchase:
         """
-        Acquires a listing. A free one, and one that is paid by hand, is the caller's at once; otherwise the purchase is pending and
-        `checkout_url` is where to pay. Over REST a new purchase is answered with 201, and a pending or completed one that the
-        caller has already is returned with 200: there is never a second one. On completion the buyer gets a private copy of
-        the listing's project, and buyer and creator are notified.
+        Acquires a listing. A free one is the caller's at once, and so is one that is paid by hand, unless the server is set up
+        to let its creator confirm it; otherwise the purchase is pending and `checkout_url` is where to pay. Over REST a new
+        purchase is answered with 201, and a pending or completed one that the caller has already is returned with 200: there
+        is never a second one. On completion the buyer gets a private copy of the listing's project, and buyer and creator are
+        notified.
 
-        Returns PERMISSION_DENIED for the caller's own listing, NOT_FOUND for one that they cannot see, FAILED_PRECONDITION for an
-        archived one of which an earlier purchase was refunded or failed and when the caller has no room for another project,
-        INVALID_ARGUMENT for an unknown referral code, and UNAVAILABLE when nothing takes payments or the provider cannot be
-        reached. In the last case the purchase is kept as pending, and the same call tries again.
+        Returns PERMISSION_DENIED for the caller's own listing, NOT_FOUND for one that they cannot see, FAILED_PRECONDITION for
+        an archived one of which an earlier purchase was refunded or failed and when the caller has no room for another
+        project, INVALID_ARGUMENT for an unknown referral code, and UNAVAILABLE when nothing takes payments or the provider
+        cannot be reached. In the last case the purchase is kept as pending, and the same call tries again.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -59,16 +60,16 @@ class PurchaseServiceService:
 
     async def confirm_purchase(self, request: ConfirmPurchaseRequest, context: aio.ServicerContext) -> Purchase:
         """
-        Completes a pending purchase, for the creator of a listing that is paid by hand; or takes an event of the payment provider.
-        Confirming what is completed changes nothing. Returns UNAUTHENTICATED without a session and without a valid signature,
-        PERMISSION_DENIED for the buyer and for a purchase that a provider confirms, and FAILED_PRECONDITION for one that failed or
-        was refunded.
+        Completes a pending purchase, for the creator of a listing that is paid by hand; or takes an event of the payment
+        provider. Confirming what is completed changes nothing. Returns UNAUTHENTICATED without a session and without a valid
+        signature, PERMISSION_DENIED for the buyer and for a purchase that a provider confirms, and FAILED_PRECONDITION for one
+        that failed or was refunded.
 
         An event is a JSON object with `type` (`payment.completed`, `payment.failed` or `payment.refunded`), `purchaseId`,
-        `checkoutId`, `amountCents` and `currency`. The header `webhook-signature` holds `v1,` and the base64 of the HMAC-SHA256, by
-        the secret that both share, of the id, the timestamp and the body with full stops between them. An event whose timestamp is
-        more than five minutes away from the present is UNAUTHENTICATED, one that came before changes nothing, and one that does not
-        fit the purchase is FAILED_PRECONDITION.
+        `checkoutId`, `amountCents` and `currency`. The header `webhook-signature` holds `v1,` and the base64 of the
+        HMAC-SHA256, by the secret that both share, of the id, the timestamp and the body with full stops between them. An
+        event whose timestamp is more than five minutes away from the present is UNAUTHENTICATED, one that came before changes
+        nothing, and one that does not fit the purchase is FAILED_PRECONDITION.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -78,9 +79,9 @@ class PurchaseServiceService:
         """
         Takes a completed purchase back: it no longer counts, and the buyer may write no new review, but keeps the copy of the
         project. For the creator; a payment provider is asked to pay the money back first. Also takes signed events like
-        ConfirmPurchase, of the type `payment.refunded` only. Refunding again changes nothing. Returns UNAUTHENTICATED without a
-        session and without a valid signature, PERMISSION_DENIED for the buyer, FAILED_PRECONDITION for a purchase that is pending or
-        failed, and UNAVAILABLE when the provider does not pay back.
+        ConfirmPurchase, of the type `payment.refunded` only. Refunding again changes nothing. Returns UNAUTHENTICATED without
+        a session and without a valid signature, PERMISSION_DENIED for the buyer, FAILED_PRECONDITION for a purchase that is
+        pending or failed, and UNAVAILABLE when the provider does not pay back.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -164,15 +165,16 @@ class PurchaseServiceClient:
         compression: Compression | None = None,
     ) -> aio.UnaryUnaryCall[PurchaseListingRequest, Purchase]:
         """
-        Acquires a listing. A free one, and one that is paid by hand, is the caller's at once; otherwise the purchase is pending and
-        `checkout_url` is where to pay. Over REST a new purchase is answered with 201, and a pending or completed one that the
-        caller has already is returned with 200: there is never a second one. On completion the buyer gets a private copy of
-        the listing's project, and buyer and creator are notified.
+        Acquires a listing. A free one is the caller's at once, and so is one that is paid by hand, unless the server is set up
+        to let its creator confirm it; otherwise the purchase is pending and `checkout_url` is where to pay. Over REST a new
+        purchase is answered with 201, and a pending or completed one that the caller has already is returned with 200: there
+        is never a second one. On completion the buyer gets a private copy of the listing's project, and buyer and creator are
+        notified.
 
-        Returns PERMISSION_DENIED for the caller's own listing, NOT_FOUND for one that they cannot see, FAILED_PRECONDITION for an
-        archived one of which an earlier purchase was refunded or failed and when the caller has no room for another project,
-        INVALID_ARGUMENT for an unknown referral code, and UNAVAILABLE when nothing takes payments or the provider cannot be
-        reached. In the last case the purchase is kept as pending, and the same call tries again.
+        Returns PERMISSION_DENIED for the caller's own listing, NOT_FOUND for one that they cannot see, FAILED_PRECONDITION for
+        an archived one of which an earlier purchase was refunded or failed and when the caller has no room for another
+        project, INVALID_ARGUMENT for an unknown referral code, and UNAVAILABLE when nothing takes payments or the provider
+        cannot be reached. In the last case the purchase is kept as pending, and the same call tries again.
         """
         return self._purchase_listing(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -217,16 +219,16 @@ class PurchaseServiceClient:
         compression: Compression | None = None,
     ) -> aio.UnaryUnaryCall[ConfirmPurchaseRequest, Purchase]:
         """
-        Completes a pending purchase, for the creator of a listing that is paid by hand; or takes an event of the payment provider.
-        Confirming what is completed changes nothing. Returns UNAUTHENTICATED without a session and without a valid signature,
-        PERMISSION_DENIED for the buyer and for a purchase that a provider confirms, and FAILED_PRECONDITION for one that failed or
-        was refunded.
+        Completes a pending purchase, for the creator of a listing that is paid by hand; or takes an event of the payment
+        provider. Confirming what is completed changes nothing. Returns UNAUTHENTICATED without a session and without a valid
+        signature, PERMISSION_DENIED for the buyer and for a purchase that a provider confirms, and FAILED_PRECONDITION for one
+        that failed or was refunded.
 
         An event is a JSON object with `type` (`payment.completed`, `payment.failed` or `payment.refunded`), `purchaseId`,
-        `checkoutId`, `amountCents` and `currency`. The header `webhook-signature` holds `v1,` and the base64 of the HMAC-SHA256, by
-        the secret that both share, of the id, the timestamp and the body with full stops between them. An event whose timestamp is
-        more than five minutes away from the present is UNAUTHENTICATED, one that came before changes nothing, and one that does not
-        fit the purchase is FAILED_PRECONDITION.
+        `checkoutId`, `amountCents` and `currency`. The header `webhook-signature` holds `v1,` and the base64 of the
+        HMAC-SHA256, by the secret that both share, of the id, the timestamp and the body with full stops between them. An
+        event whose timestamp is more than five minutes away from the present is UNAUTHENTICATED, one that came before changes
+        nothing, and one that does not fit the purchase is FAILED_PRECONDITION.
         """
         return self._confirm_purchase(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -243,9 +245,9 @@ class PurchaseServiceClient:
         """
         Takes a completed purchase back: it no longer counts, and the buyer may write no new review, but keeps the copy of the
         project. For the creator; a payment provider is asked to pay the money back first. Also takes signed events like
-        ConfirmPurchase, of the type `payment.refunded` only. Refunding again changes nothing. Returns UNAUTHENTICATED without a
-        session and without a valid signature, PERMISSION_DENIED for the buyer, FAILED_PRECONDITION for a purchase that is pending or
-        failed, and UNAVAILABLE when the provider does not pay back.
+        ConfirmPurchase, of the type `payment.refunded` only. Refunding again changes nothing. Returns UNAUTHENTICATED without
+        a session and without a valid signature, PERMISSION_DENIED for the buyer, FAILED_PRECONDITION for a purchase that is
+        pending or failed, and UNAVAILABLE when the provider does not pay back.
         """
         return self._refund_purchase(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -256,15 +258,16 @@ class PurchaseServiceServiceSync:
     """
     def purchase_listing(self, request: PurchaseListingRequest, context: ServicerContext) -> Purchase:
         """
-        Acquires a listing. A free one, and one that is paid by hand, is the caller's at once; otherwise the purchase is pending and
-        `checkout_url` is where to pay. Over REST a new purchase is answered with 201, and a pending or completed one that the
-        caller has already is returned with 200: there is never a second one. On completion the buyer gets a private copy of
-        the listing's project, and buyer and creator are notified.
+        Acquires a listing. A free one is the caller's at once, and so is one that is paid by hand, unless the server is set up
+        to let its creator confirm it; otherwise the purchase is pending and `checkout_url` is where to pay. Over REST a new
+        purchase is answered with 201, and a pending or completed one that the caller has already is returned with 200: there
+        is never a second one. On completion the buyer gets a private copy of the listing's project, and buyer and creator are
+        notified.
 
-        Returns PERMISSION_DENIED for the caller's own listing, NOT_FOUND for one that they cannot see, FAILED_PRECONDITION for an
-        archived one of which an earlier purchase was refunded or failed and when the caller has no room for another project,
-        INVALID_ARGUMENT for an unknown referral code, and UNAVAILABLE when nothing takes payments or the provider cannot be
-        reached. In the last case the purchase is kept as pending, and the same call tries again.
+        Returns PERMISSION_DENIED for the caller's own listing, NOT_FOUND for one that they cannot see, FAILED_PRECONDITION for
+        an archived one of which an earlier purchase was refunded or failed and when the caller has no room for another
+        project, INVALID_ARGUMENT for an unknown referral code, and UNAVAILABLE when nothing takes payments or the provider
+        cannot be reached. In the last case the purchase is kept as pending, and the same call tries again.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -288,16 +291,16 @@ class PurchaseServiceServiceSync:
 
     def confirm_purchase(self, request: ConfirmPurchaseRequest, context: ServicerContext) -> Purchase:
         """
-        Completes a pending purchase, for the creator of a listing that is paid by hand; or takes an event of the payment provider.
-        Confirming what is completed changes nothing. Returns UNAUTHENTICATED without a session and without a valid signature,
-        PERMISSION_DENIED for the buyer and for a purchase that a provider confirms, and FAILED_PRECONDITION for one that failed or
-        was refunded.
+        Completes a pending purchase, for the creator of a listing that is paid by hand; or takes an event of the payment
+        provider. Confirming what is completed changes nothing. Returns UNAUTHENTICATED without a session and without a valid
+        signature, PERMISSION_DENIED for the buyer and for a purchase that a provider confirms, and FAILED_PRECONDITION for one
+        that failed or was refunded.
 
         An event is a JSON object with `type` (`payment.completed`, `payment.failed` or `payment.refunded`), `purchaseId`,
-        `checkoutId`, `amountCents` and `currency`. The header `webhook-signature` holds `v1,` and the base64 of the HMAC-SHA256, by
-        the secret that both share, of the id, the timestamp and the body with full stops between them. An event whose timestamp is
-        more than five minutes away from the present is UNAUTHENTICATED, one that came before changes nothing, and one that does not
-        fit the purchase is FAILED_PRECONDITION.
+        `checkoutId`, `amountCents` and `currency`. The header `webhook-signature` holds `v1,` and the base64 of the
+        HMAC-SHA256, by the secret that both share, of the id, the timestamp and the body with full stops between them. An
+        event whose timestamp is more than five minutes away from the present is UNAUTHENTICATED, one that came before changes
+        nothing, and one that does not fit the purchase is FAILED_PRECONDITION.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -307,9 +310,9 @@ class PurchaseServiceServiceSync:
         """
         Takes a completed purchase back: it no longer counts, and the buyer may write no new review, but keeps the copy of the
         project. For the creator; a payment provider is asked to pay the money back first. Also takes signed events like
-        ConfirmPurchase, of the type `payment.refunded` only. Refunding again changes nothing. Returns UNAUTHENTICATED without a
-        session and without a valid signature, PERMISSION_DENIED for the buyer, FAILED_PRECONDITION for a purchase that is pending or
-        failed, and UNAVAILABLE when the provider does not pay back.
+        ConfirmPurchase, of the type `payment.refunded` only. Refunding again changes nothing. Returns UNAUTHENTICATED without
+        a session and without a valid signature, PERMISSION_DENIED for the buyer, FAILED_PRECONDITION for a purchase that is
+        pending or failed, and UNAVAILABLE when the provider does not pay back.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -393,15 +396,16 @@ class PurchaseServiceClientSync:
         compression: Compression | None = None,
     ) -> Purchase:
         """
-        Acquires a listing. A free one, and one that is paid by hand, is the caller's at once; otherwise the purchase is pending and
-        `checkout_url` is where to pay. Over REST a new purchase is answered with 201, and a pending or completed one that the
-        caller has already is returned with 200: there is never a second one. On completion the buyer gets a private copy of
-        the listing's project, and buyer and creator are notified.
+        Acquires a listing. A free one is the caller's at once, and so is one that is paid by hand, unless the server is set up
+        to let its creator confirm it; otherwise the purchase is pending and `checkout_url` is where to pay. Over REST a new
+        purchase is answered with 201, and a pending or completed one that the caller has already is returned with 200: there
+        is never a second one. On completion the buyer gets a private copy of the listing's project, and buyer and creator are
+        notified.
 
-        Returns PERMISSION_DENIED for the caller's own listing, NOT_FOUND for one that they cannot see, FAILED_PRECONDITION for an
-        archived one of which an earlier purchase was refunded or failed and when the caller has no room for another project,
-        INVALID_ARGUMENT for an unknown referral code, and UNAVAILABLE when nothing takes payments or the provider cannot be
-        reached. In the last case the purchase is kept as pending, and the same call tries again.
+        Returns PERMISSION_DENIED for the caller's own listing, NOT_FOUND for one that they cannot see, FAILED_PRECONDITION for
+        an archived one of which an earlier purchase was refunded or failed and when the caller has no room for another
+        project, INVALID_ARGUMENT for an unknown referral code, and UNAVAILABLE when nothing takes payments or the provider
+        cannot be reached. In the last case the purchase is kept as pending, and the same call tries again.
         """
         return self._purchase_listing(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -446,16 +450,16 @@ class PurchaseServiceClientSync:
         compression: Compression | None = None,
     ) -> Purchase:
         """
-        Completes a pending purchase, for the creator of a listing that is paid by hand; or takes an event of the payment provider.
-        Confirming what is completed changes nothing. Returns UNAUTHENTICATED without a session and without a valid signature,
-        PERMISSION_DENIED for the buyer and for a purchase that a provider confirms, and FAILED_PRECONDITION for one that failed or
-        was refunded.
+        Completes a pending purchase, for the creator of a listing that is paid by hand; or takes an event of the payment
+        provider. Confirming what is completed changes nothing. Returns UNAUTHENTICATED without a session and without a valid
+        signature, PERMISSION_DENIED for the buyer and for a purchase that a provider confirms, and FAILED_PRECONDITION for one
+        that failed or was refunded.
 
         An event is a JSON object with `type` (`payment.completed`, `payment.failed` or `payment.refunded`), `purchaseId`,
-        `checkoutId`, `amountCents` and `currency`. The header `webhook-signature` holds `v1,` and the base64 of the HMAC-SHA256, by
-        the secret that both share, of the id, the timestamp and the body with full stops between them. An event whose timestamp is
-        more than five minutes away from the present is UNAUTHENTICATED, one that came before changes nothing, and one that does not
-        fit the purchase is FAILED_PRECONDITION.
+        `checkoutId`, `amountCents` and `currency`. The header `webhook-signature` holds `v1,` and the base64 of the
+        HMAC-SHA256, by the secret that both share, of the id, the timestamp and the body with full stops between them. An
+        event whose timestamp is more than five minutes away from the present is UNAUTHENTICATED, one that came before changes
+        nothing, and one that does not fit the purchase is FAILED_PRECONDITION.
         """
         return self._confirm_purchase(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -472,8 +476,8 @@ class PurchaseServiceClientSync:
         """
         Takes a completed purchase back: it no longer counts, and the buyer may write no new review, but keeps the copy of the
         project. For the creator; a payment provider is asked to pay the money back first. Also takes signed events like
-        ConfirmPurchase, of the type `payment.refunded` only. Refunding again changes nothing. Returns UNAUTHENTICATED without a
-        session and without a valid signature, PERMISSION_DENIED for the buyer, FAILED_PRECONDITION for a purchase that is pending or
-        failed, and UNAVAILABLE when the provider does not pay back.
+        ConfirmPurchase, of the type `payment.refunded` only. Refunding again changes nothing. Returns UNAUTHENTICATED without
+        a session and without a valid signature, PERMISSION_DENIED for the buyer, FAILED_PRECONDITION for a purchase that is
+        pending or failed, and UNAVAILABLE when the provider does not pay back.
         """
         return self._refund_purchase(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)

@@ -35,9 +35,10 @@ class ReviewServiceService:
 
     async def create_review(self, request: CreateReviewRequest, context: aio.ServicerContext) -> Review:
         """
-        Writes the caller's review of a listing that they acquired, free ones included, and tells the creator. Returns NOT_FOUND for
-        a listing that the caller cannot see, PERMISSION_DENIED for the creator and for whoever has no completed purchase, and
-        ALREADY_EXISTS for a second review by the same user. A refunded purchase keeps its review but permits no new one.
+        Writes the caller's review of a listing that they acquired, free ones included, and tells the creator. Returns
+        NOT_FOUND for a listing that the caller cannot see, PERMISSION_DENIED for the creator and for whoever has no completed
+        purchase, and ALREADY_EXISTS for a second review by the same user. A refunded purchase keeps its review but permits no
+        new one.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -45,8 +46,8 @@ class ReviewServiceService:
 
     async def update_review(self, request: UpdateReviewRequest, context: aio.ServicerContext) -> Review:
         """
-        Changes the fields that are named; the others stay. Naming none changes nothing. For the author only: PERMISSION_DENIED for
-        everybody else.
+        Changes the fields that are named; the others stay. Naming none changes nothing. For the author only: PERMISSION_DENIED
+        for everybody else.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -143,9 +144,10 @@ class ReviewServiceClient:
         compression: Compression | None = None,
     ) -> aio.UnaryUnaryCall[CreateReviewRequest, Review]:
         """
-        Writes the caller's review of a listing that they acquired, free ones included, and tells the creator. Returns NOT_FOUND for
-        a listing that the caller cannot see, PERMISSION_DENIED for the creator and for whoever has no completed purchase, and
-        ALREADY_EXISTS for a second review by the same user. A refunded purchase keeps its review but permits no new one.
+        Writes the caller's review of a listing that they acquired, free ones included, and tells the creator. Returns
+        NOT_FOUND for a listing that the caller cannot see, PERMISSION_DENIED for the creator and for whoever has no completed
+        purchase, and ALREADY_EXISTS for a second review by the same user. A refunded purchase keeps its review but permits no
+        new one.
         """
         return self._create_review(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -160,8 +162,8 @@ class ReviewServiceClient:
         compression: Compression | None = None,
     ) -> aio.UnaryUnaryCall[UpdateReviewRequest, Review]:
         """
-        Changes the fields that are named; the others stay. Naming none changes nothing. For the author only: PERMISSION_DENIED for
-        everybody else.
+        Changes the fields that are named; the others stay. Naming none changes nothing. For the author only: PERMISSION_DENIED
+        for everybody else.
         """
         return self._update_review(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -195,9 +197,10 @@ class ReviewServiceServiceSync:
 
     def create_review(self, request: CreateReviewRequest, context: ServicerContext) -> Review:
         """
-        Writes the caller's review of a listing that they acquired, free ones included, and tells the creator. Returns NOT_FOUND for
-        a listing that the caller cannot see, PERMISSION_DENIED for the creator and for whoever has no completed purchase, and
-        ALREADY_EXISTS for a second review by the same user. A refunded purchase keeps its review but permits no new one.
+        Writes the caller's review of a listing that they acquired, free ones included, and tells the creator. Returns
+        NOT_FOUND for a listing that the caller cannot see, PERMISSION_DENIED for the creator and for whoever has no completed
+        purchase, and ALREADY_EXISTS for a second review by the same user. A refunded purchase keeps its review but permits no
+        new one.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -205,8 +208,8 @@ class ReviewServiceServiceSync:
 
     def update_review(self, request: UpdateReviewRequest, context: ServicerContext) -> Review:
         """
-        Changes the fields that are named; the others stay. Naming none changes nothing. For the author only: PERMISSION_DENIED for
-        everybody else.
+        Changes the fields that are named; the others stay. Naming none changes nothing. For the author only: PERMISSION_DENIED
+        for everybody else.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -303,9 +306,10 @@ class ReviewServiceClientSync:
         compression: Compression | None = None,
     ) -> Review:
         """
-        Writes the caller's review of a listing that they acquired, free ones included, and tells the creator. Returns NOT_FOUND for
-        a listing that the caller cannot see, PERMISSION_DENIED for the creator and for whoever has no completed purchase, and
-        ALREADY_EXISTS for a second review by the same user. A refunded purchase keeps its review but permits no new one.
+        Writes the caller's review of a listing that they acquired, free ones included, and tells the creator. Returns
+        NOT_FOUND for a listing that the caller cannot see, PERMISSION_DENIED for the creator and for whoever has no completed
+        purchase, and ALREADY_EXISTS for a second review by the same user. A refunded purchase keeps its review but permits no
+        new one.
         """
         return self._create_review(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -320,8 +324,8 @@ class ReviewServiceClientSync:
         compression: Compression | None = None,
     ) -> Review:
         """
-        Changes the fields that are named; the others stay. Naming none changes nothing. For the author only: PERMISSION_DENIED for
-        everybody else.
+        Changes the fields that are named; the others stay. Naming none changes nothing. For the author only: PERMISSION_DENIED
+        for everybody else.
         """
         return self._update_review(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
