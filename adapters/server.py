@@ -138,6 +138,9 @@ class Server:
             proxy_headers=False,
             ws="websockets-sansio",
             ws_max_size=SOCKET_BYTES,
+            # Deflating each frame anew for each of many watchers costs more than all else that is done for them, and a
+            # compressor for each connection more memory than the rest of it.
+            ws_per_message_deflate=False,
             ws_ping_interval=settings.live.ping_seconds,
             ws_ping_timeout=settings.live.ping_seconds,
             http=BoundedHead,

@@ -43,6 +43,7 @@ from core.telemetry.recordings import RecordingKeeper
 from core.telemetry.replay import ReplayService
 from core.telemetry.runs import RunService
 from core.telemetry.sessions import SessionService
+from core.telemetry.shares import ShareService
 from core.telemetry.sign_in import SignInService
 from core.telemetry.sources import SourceService
 from core.telemetry.stream.service import StreamService
@@ -58,6 +59,7 @@ from gen.busbar.telemetry.v1 import (
     replay_pb,
     runs_pb,
     sessions_pb,
+    shares_pb,
     sign_in_pb,
     sources_pb,
     stream_pb,
@@ -129,6 +131,7 @@ class App:
             (sign_in_pb.desc().services[0], self._sign_in(limiter)),
             (sources_pb.desc().services[0], SourceService(database, credentials, signals, clock, self.settings.live)),
             (sessions_pb.desc().services[0], SessionService(keeper, clock)),
+            (shares_pb.desc().services[0], ShareService(database, credentials, signals, clock)),
             (runs_pb.desc().services[0], RunService(keeper, clock)),
             (stream_pb.desc().services[0], self.stream),
             (health_pb.desc().services[0], HealthService(database, signals, lambda: self.platform.draining)),

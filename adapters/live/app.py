@@ -156,7 +156,7 @@ class LiveApp:
             accepts=endpoint.accepts,
             default_limit=endpoint.dialect.limit("GET", request.path, request.address),
             request_id=request.request_id or new_request_id(),
-            base_url=request.base_url,
+            base=request.base_url,
             client_id=f"c{secrets.token_hex(5)}",
             foreign_origin=self._foreign_origin(request),
         )

@@ -21,6 +21,7 @@ from adapters.rest.descriptors import json_name
 from adapters.rest.dialects import Asked, Dialect
 from core.kernel.errors import InvalidArgument
 from core.kernel.rpc import BindingError, Rpc
+from core.live.shared import forms_of
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
 from gen.google.api.http_pb import HttpRule
 
@@ -104,7 +105,15 @@ class Frames:
         if chosen is None:
             return None
         kind, encode = self._outward[chosen.field]
-        return chosen.value if encode is None else text({"type": kind, **encode(chosen.value)})
+        if encode is None:
+            return chosen.value
+        forms = forms_of(chosen.value)
+        if forms is None:
+            return text({"type": kind, **encode(chosen.value)})
+        made = forms.get(self)
+        if made is None:
+            made = forms[self] = text({"type": kind, **encode(chosen.value)})
+        return made
 
 
 def text(members: Mapping[str, Any]) -> str:

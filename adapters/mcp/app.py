@@ -108,7 +108,7 @@ class McpApp:
             address=request.address,
             accepts=kinds,
             request_id=request.id,
-            base_url=self._settings.public_url or f"{request.scheme}://{request.header('host') or ''}",
+            base=lambda: self._settings.public_url or f"{request.scheme}://{request.header('host') or ''}",
         )
         principal = await self._identify(call)
         if not accepts_json(request.header("accept")):

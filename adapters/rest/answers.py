@@ -19,6 +19,7 @@ from gen.google.api.http_pb import HttpRule
 
 PROTOBUF = "application/protobuf"
 REVISION = "revision"
+NOSNIFF = (b"x-content-type-options", b"nosniff")
 
 
 @dataclass(slots=True)
@@ -33,11 +34,7 @@ class Answer:
 
     def start(self, length: int | None) -> MutableMapping[str, Any]:
         """Return the event that begins the answer; `length` is None where it is not known."""
-        headers = [
-            *self.headers,
-            (b"x-request-id", self.request_id.encode("latin-1")),
-            (b"x-content-type-options", b"nosniff"),
-        ]
+        headers = [*self.headers, (b"x-request-id", self.request_id.encode("latin-1")), NOSNIFF]
         if self.content_type:
             headers.append((b"content-type", self.content_type.encode("latin-1")))
         # Without a body there is no length to tell, and a 304 must not tell that it is none.
@@ -52,7 +49,11 @@ class Answer:
 
 
 class Codec:
-    """Writes the answers of one HTTP rule."""
+    """Writes the answers of one HTTP rule.
+
+    Attributes:
+        revised: Whether the answers have a revision, and so an entity tag.
+    """
 
     def __init__(self, rpc: Rpc, rule: HttpRule, dialect: Dialect) -> None:
         self._dialect = dialect
@@ -68,7 +69,8 @@ class Codec:
             raise BindingError(
                 f"{rpc.name} says that {rpc.rest.revision} is its revision, which is no such field of its answer"
             )
-        self._revision = revision.local_name if revision is not None and plain else None
+        self._revision = revision.local_name if revision is not None and plain else ""
+        self.revised = bool(self._revision)
 
     def encode(self, message: Message[Any], accept: str) -> tuple[str, bytes]:
         """Return the Content-Type and the bytes of an answer."""
@@ -86,9 +88,9 @@ class Codec:
         value: Any = message[self._part]
         return JSON, dumps(value if self._encode_part is None or value is None else self._encode_part(value))
 
-    def etag(self, message: Message[Any]) -> bytes | None:
+    def etag(self, message: Message[Any]) -> bytes:
         """Return the entity tag of an answer that has a revision."""
-        return None if self._revision is None else f'"{getattr(message, self._revision)}"'.encode()
+        return f'"{getattr(message, self._revision)}"'.encode()
 
     def framing(self, accept: str) -> Framing:
         """Return how the messages of a stream are written."""

@@ -40,8 +40,10 @@ log = structlog.get_logger("busbar.rest")
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Field = tuple[bytes, bytes]
 
+NOBODY = (None, "header")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 PROTOBUF = ("application/protobuf", "application/x-protobuf")
+BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 EXPOSED = b"ETag, Location, Retry-After, X-Request-Id, Content-Disposition"
 
 
@@ -57,6 +59,9 @@ class Endpoint:
     max_body: int
     has_body: bool
     form: Multipart | None
+    success: int
+    no_store: bool
+    query_token: bool
 
 
 class RestApp:
@@ -102,6 +107,9 @@ class RestApp:
             max_body=rpc.rest.max_body_bytes or dialect.max_body,
             has_body=bool(rule.body) or rpc.rest.raw_body,
             form=form_of(rpc, rule),
+            success=rpc.rest.success or int(HTTPStatus.OK),
+            no_store=rpc.rest.no_store,
+            query_token=rpc.rest.query_token,
         )
         for verb in (method, *rpc.rest.method_aliases):
             for spelling in (path, f"{path}/") if dialect.both_slashes else (path,):
@@ -185,15 +193,15 @@ class RestApp:
         """Return the id of a request: the caller's, or a fresh one."""
         if not dialect.echo_request_id:
             return str(uuid4())
-        return request.request_id or new_request_id()
+        return (b"x-request-id" in request.headers and request.request_id) or new_request_id()
 
     def call(self, request: Request, endpoint: Endpoint) -> Call:
         """Return the call that a request makes."""
-        dialect = endpoint.dialect
-        found = dialect.find(request.headers)
-        if found is None and endpoint.rpc.rest.query_token and (token := request.query_token):
+        dialect, headers = endpoint.dialect, request.headers
+        found = dialect.find(headers)
+        if found is None and endpoint.query_token and (token := request.query_token):
             found = token, "query"
-        credential, source = found or (None, "header")
+        credential, source = found or NOBODY
         address = request.address
         return Call(
             credential=credential,
@@ -203,9 +211,9 @@ class RestApp:
             accepts=endpoint.accepts,
             default_limit=dialect.limit(request.method, request.path, address),
             request_id=self.request_id(request, dialect),
-            idempotency_key=request.header(b"idempotency-key"),
-            if_match=request.if_match,
-            base_url=request.base_url,
+            idempotency_key=request.header(b"idempotency-key") if b"idempotency-key" in headers else None,
+            if_match=request.if_match if b"if-match" in headers else None,
+            base=request.base_url,
         )
 
     def check_origin(self, request: Request, call: Call) -> None:
@@ -230,6 +238,8 @@ class RestApp:
 
 class _Exchange:
     """One request that has found its rpc."""
+
+    __slots__ = ("_app", "_call", "_endpoint", "_form_query", "_receive", "_request", "_send")
 
     def __init__(self, app: RestApp, endpoint: Endpoint, request: Request, receive: Receive, send: Send) -> None:
         self._app = app
@@ -258,7 +268,8 @@ class _Exchange:
         if endpoint.has_body:
             body.check_length(request.header(b"content-length"), endpoint.max_body)
         await platform.admit(rpc, call)
-        self._app.check_origin(request, call)
+        if b"origin" in request.headers:
+            self._app.check_origin(request, call)
         if rpc.client_streams:
             message: Any = self._messages(values)
         else:
@@ -283,8 +294,8 @@ class _Exchange:
 
     def _query(self) -> bytes:
         """Return the query string; a browser that comes back to a stream resumes after the last event that it saw."""
-        last = self._request.headers.get(b"last-event-id")
         field = self._endpoint.binding.resume
+        last = self._request.headers.get(b"last-event-id") if field is not None else None
         if last is None or field is None:
             return _joined(self._request.query, self._form_query)
         return self._request.query + b"&" + field.encode() + b"=" + last.replace(b"&", b"%26")
@@ -305,6 +316,9 @@ class _Exchange:
             UnsupportedMediaType: The operation does not take it.
         """
         request, binding = self._request, self._endpoint.binding
+        headers = request.headers
+        if headers.get(b"content-type") == b"application/json" and b"content-encoding" not in headers:
+            return JSON, False
         content_type = request.header(b"content-type") or ""
         kind = content_type.partition(";")[0].strip().lower()
         known = kind in ("", JSON, *PROTOBUF) or kind.endswith("+json")
@@ -333,24 +347,22 @@ class _Exchange:
 
     async def _answer(self, message: Message[Any]) -> None:
         endpoint, call = self._endpoint, self._call
-        answer = self._started(call.status or endpoint.rpc.rest.success or HTTPStatus.OK)
+        answer = self._started(call.status or endpoint.success)
         if call.location is not None:
             answer.status = call.status or HTTPStatus.FOUND
             answer.headers.append((b"location", call.location.encode("ascii", "ignore")))
-        elif answer.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+        elif answer.status not in BODILESS:
             answer.content_type, answer.content = endpoint.codec.encode(message, self._request.accept)
-        etag = endpoint.codec.etag(message)
-        if etag is not None:
-            answer.headers.append((b"etag", etag))
-        if self._request.method in ("GET", "HEAD") and answer.status == HTTPStatus.OK:
-            self._leave_out(answer)
+        if endpoint.codec.revised:
+            answer.headers.append((b"etag", endpoint.codec.etag(message)))
+        if b"if-none-match" in self._request.headers:
+            self._leave_out(answer, self._request.headers[b"if-none-match"])
         await answer.send(self._send)
 
-    def _leave_out(self, answer: Answer) -> None:
+    def _leave_out(self, answer: Answer, known: bytes) -> None:
         """Send no body to a caller who has the present one, as If-None-Match tells."""
         etag = next((value for name, value in answer.headers if name == b"etag"), None)
-        known = self._request.headers.get(b"if-none-match")
-        if etag is None or known is None:
+        if etag is None or self._request.method not in ("GET", "HEAD") or answer.status != HTTPStatus.OK:
             return
         tags = [tag.strip().removeprefix(b"W/") for tag in known.split(b",")]
         if etag in tags or b"*" in tags:
@@ -370,14 +382,14 @@ class _Exchange:
 
     def _started(self, status: int) -> Answer:
         """Return an answer with what the service and its options ask for."""
-        app, call = self._app, self._call
-        answer = Answer(status, call.request_id, app.cors(self._request, self._endpoint.dialect))
-        if self._endpoint.rpc.rest.no_store:
+        app, call, endpoint = self._app, self._call, self._endpoint
+        answer = Answer(status, call.request_id, app.cors(self._request, endpoint.dialect))
+        if endpoint.no_store:
             answer.headers.append((b"cache-control", b"no-store"))
-        answer.headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in call.headers]
-        answer.headers += [
-            (b"set-cookie", cookie_header(cookie, secure=call.base_url.startswith("https:"))) for cookie in call.cookies
-        ]
+        for name, value in call.headers:
+            answer.headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
+        for cookie in call.cookies:
+            answer.headers.append((b"set-cookie", cookie_header(cookie, secure=call.base_url.startswith("https:"))))
         return answer
 
     def _envelope(self, error: DomainError) -> tuple[Refusal, str, bytes]:

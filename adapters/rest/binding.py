@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 import orjson
@@ -70,8 +70,7 @@ class Parameter:
     repeated: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(NamedTuple):
     """A body that has arrived.
 
     Attributes:
@@ -125,8 +124,9 @@ class Binding:
         mask = self._mask(value) if self.masked and payload is not None and payload.data else None
         if value and self._prefixed:
             _unprefix(self._desc, value, (), faults)
-        for parameter, text in zip(self.variables, values, strict=True):
-            self._put(value, parameter, text, faults)
+        if values:
+            for parameter, text in zip(self.variables, values, strict=True):
+                self._put(value, parameter, text, faults)
         if query and (self.body != "*" or self.raw):
             self._bind_query(value, query, faults)
         if faults:
@@ -190,12 +190,9 @@ class Binding:
         except ValueError as error:
             faults.append(FieldViolation(parameter.path, str(error), "type", None, text))
             return
-        for name, proto in zip(parameter.names[:-1], parameter.path, strict=False):
-            inner = value.pop(proto, None) if proto != name else None
-            inner = as_object(value.get(name, inner)) or {}
-            value[name] = inner
-            value = inner
-        name = parameter.names[-1]
+        *outer, name = parameter.names
+        if outer:
+            value = _innermost(value, parameter)
         if parameter.repeated:
             value.setdefault(name, []).append(converted)
         else:
@@ -224,6 +221,16 @@ class Binding:
         return parameter
 
 
+def _innermost(value: dict[str, Any], parameter: Parameter) -> dict[str, Any]:
+    """Return the object within the value that holds the field of a parameter; it is made where it is missing."""
+    for name, proto in zip(parameter.names[:-1], parameter.path, strict=False):
+        inner = value.pop(proto, None) if proto != name else None
+        inner = as_object(value.get(name, inner)) or {}
+        value[name] = inner
+        value = inner
+    return value
+
+
 def loads(data: bytes) -> Any:  # noqa: ANN401 - any JSON
     """Read JSON text, strictly: no NaN, no lone surrogates, no member twice.
 
@@ -231,9 +238,10 @@ def loads(data: bytes) -> Any:  # noqa: ANN401 - any JSON
         InvalidArgument: It is not JSON.
     """
     try:
-        value = orjson.loads(data)
-        # Each member has a colon, so as many members as colons means that none was written twice.
-        if _members(value) != data.count(b":"):
+        value: object = orjson.loads(data)
+        # Each member has a colon, so as many members as colons means that none was written twice. Most objects are flat.
+        colons, members = data.count(b":"), as_object(value)
+        if (members is None or len(members) != colons) and _members(value) != colons:
             json.loads(data, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         raise malformed(_not_json(data, error)) from error
@@ -274,9 +282,11 @@ def _not_json(data: bytes, error: json.JSONDecodeError) -> str:
 
 
 def _members(value: object) -> int:
+    """Return the number of members of a JSON value, at any depth."""
     members = as_object(value)
     if members is not None:
-        return len(members) + sum(map(_members, members.values()))
+        inner: list[object] = [item for item in members.values() if isinstance(item, dict | list)]
+        return len(members) + sum(map(_members, inner))
     return sum(map(_members, as_list(value) or ()))
 
 
@@ -414,12 +424,13 @@ def _enum(enum: DescEnum) -> Callable[[str], Any]:
 
 
 def _prefixed_integer(letter: str) -> Callable[[str], int]:
-    pattern = re.compile(_PREFIXED.format(f"[{letter.lower()}{letter.upper()}]"))
+    letters = letter.lower() + letter.upper()
+    matches = re.compile(_PREFIXED.format(f"[{letters}]")).fullmatch
 
     def number(text: str) -> int:
-        if not pattern.fullmatch(text):
+        if matches(text) is None:
             raise ValueError("must be an integer")
-        return int(text.lstrip(letter.lower() + letter.upper()))
+        return int(text.lstrip(letters))
 
     return number
 

@@ -40,6 +40,8 @@ REVOKED_OVERLAP_US = 60 * MICROSECONDS
 MOST_CREDENTIAL_BYTES = 4096
 """A longer secret is refused unread: none of ours is that long."""
 
+SESSION = CredentialKind.SESSION
+
 log = structlog.get_logger("busbar.identity")
 
 
@@ -90,7 +92,7 @@ class Credentials:
         if principal.expires_at_us <= now:
             self._forget(digest)
             return None
-        if principal.kind == CredentialKind.SESSION and principal.expires_at_us - now < SESSION_LIFE_US // 2:
+        if principal.kind == SESSION and principal.expires_at_us - now < SESSION_LIFE_US // 2:
             principal = replace(principal, expires_at_us=now + SESSION_LIFE_US)
             self._known[digest] = principal
             self._extended[principal.credential_id] = now + SESSION_LIFE_US

@@ -75,7 +75,7 @@ class Call:
         request_id: Names the call in logs and answers.
         idempotency_key: Names a request that may be sent again.
         if_match: Revision that the caller wants to change.
-        base_url: Address under which the caller reached the server, without a path.
+        base: Tells the address under which the caller reached the server; few ask, so it is worked out only then.
         raw: Body as it came, for an rpc with `raw_body`.
         client_id: Names a live connection.
         foreign_origin: Origin of a page of another site that made the call; None for own pages and for whatever is no page.
@@ -97,7 +97,7 @@ class Call:
     request_id: str = field(default_factory=new_request_id)
     idempotency_key: str | None = None
     if_match: str | None = None
-    base_url: str = ""
+    base: Callable[[], str] = str
     raw: bytes | None = None
     client_id: str | None = None
     foreign_origin: str | None = None
@@ -110,6 +110,11 @@ class Call:
     cookies: list[Cookie] = field(default_factory=list[Cookie])
     location: str | None = None
     on_end: list[Callable[[], None]] = field(default_factory=list["Callable[[], None]"])
+
+    @property
+    def base_url(self) -> str:
+        """Address under which the caller reached the server, without a path; empty where the door cannot tell."""
+        return self.base()
 
     @property
     def caller(self) -> Principal:

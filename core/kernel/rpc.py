@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from protobuf import DescFieldValueList, DescFieldValueMessage, DescMessage, DescMethod, DescService, Message
@@ -13,6 +13,7 @@ from protobuf import DescFieldValueList, DescFieldValueMessage, DescMessage, Des
 from core.kernel.call import Call
 from gen.busbar.api.v1.options_pb import (
     Access,
+    CredentialKind,
     Limit,
     Rest,
     Socket,
@@ -36,6 +37,40 @@ class BindingError(TypeError):
     """The proto and the code do not agree. Stops the server at start, naming the rpc."""
 
 
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What is asked of every caller of an rpc: its options `access` and `limit`, read once, since messages are slow to ask.
+
+    Attributes:
+        public: Whether anybody may call.
+        admin: Whether only administrators may.
+        scope: Scope that the credential must hold; empty for none.
+        kinds: Kinds of credentials that count; empty for all.
+        limits: Limits by caller or address.
+        field_limits: Limits by the value of a field.
+    """
+
+    public: bool
+    admin: bool
+    scope: str
+    kinds: frozenset[CredentialKind]
+    limits: tuple[Limit, ...]
+    field_limits: tuple[Limit, ...]
+
+    @classmethod
+    def of(cls, access: Access, limits: tuple[Limit, ...]) -> Gate:
+        """Return the gate of an rpc with these options."""
+        by_field = tuple(limit for limit in limits if limit.per == Limit.Per.FIELD)
+        return cls(
+            public=access.level == Access.Level.PUBLIC,
+            admin=access.level == Access.Level.ADMIN,
+            scope=access.scope,
+            kinds=frozenset(access.kinds),
+            limits=tuple(limit for limit in limits if limit not in by_field),
+            field_limits=by_field,
+        )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Rpc:
     """One rpc with its handler and its options.
@@ -48,6 +83,7 @@ class Rpc:
         handler: Bound method that serves it.
         client_streams: Whether the caller sends a stream.
         server_streams: Whether the answer is a stream.
+        gate: What is asked of every caller.
         http: HTTP rules, the main one first; empty when it has no plain HTTP form.
         mutates: Whether it may change anything: not bound to GET only, and no read-only tool.
         secrets: Top-level fields of the answer that are shown once.
@@ -70,6 +106,11 @@ class Rpc:
     http: tuple[HttpRule, ...]
     mutates: bool
     secrets: tuple[str, ...]
+    gate: Gate = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Read what every caller is asked."""
+        object.__setattr__(self, "gate", Gate.of(self.access, self.limits))
 
 
 def bind(service: DescService, implementation: object) -> list[Rpc]:

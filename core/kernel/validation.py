@@ -10,7 +10,7 @@ from protobuf import DescField, DescFieldValueList, DescMessage, Message
 from core.kernel.errors import FieldViolation, InvalidArgument
 from gen.buf.validate.validate_pb import StringRules, ext_field
 
-_validator = protovalidate.Validator()
+_violations = protovalidate.Validator().collect_violations
 
 
 def validate(message: Message[Any]) -> None:
@@ -19,7 +19,7 @@ def validate(message: Message[Any]) -> None:
     Raises:
         InvalidArgument: Some rules are broken; every violation is named, the first one in the message too.
     """
-    found = _validator.collect_violations(message)
+    found = _violations(message)
     if found:
         raise invalid(tuple(_violation(v, message.desc()) for v in found))
 

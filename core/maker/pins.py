@@ -11,6 +11,7 @@ from core.kernel.clock import Clock, to_timestamp
 from core.kernel.errors import NotFound, ResourceExhausted
 from core.kernel.limits import Limiter
 from core.live.events import EventBus, Lagged, Policy
+from core.live.shared import share
 from core.maker.boards import BoardService, KnownBoard
 from core.maker.events import BoardStatusChanged, board_topic
 from core.maker.pin_connection import PinConnection, origin_of
@@ -35,6 +36,10 @@ PINS = 256
 """Virtual pins of a board."""
 WRITES_PER_SECOND = 50
 """Writes to one board, through all doors together."""
+MADE_PINS = 65_536
+"""Pins kept as messages, ready for the next reader."""
+MADE_CHANGES = 256
+"""Changes kept as messages, until every watcher has them."""
 _INDEX = {f"V{index}": index for index in range(PINS)}
 
 
@@ -48,6 +53,8 @@ class PinService:
         self.clock = clock
         self._limiter = limiter
         self._connected: dict[int, PinConnection] = {}
+        self._made: dict[tuple[int, int], tuple[Latest | None, str | None, Pin]] = {}
+        self._changes: dict[tuple[int, float], tuple[LatestChanged, PinChange]] = {}
 
     async def read_pin(self, request: ReadPinRequest, call: Call) -> Pin:
         """Return the latest value from memory; never touches the database."""
@@ -118,8 +125,18 @@ class PinService:
         return [self._pin(board, index, latest) for (index, _), latest in zip(values, written, strict=True)]
 
     def _pin(self, board: KnownBoard, index: int, latest: Latest | None) -> Pin:
+        """Return a pin as clients see it. The message is made once for a value, and belongs to all who read it."""
         channel = self.signals.find_channel(board.device_id, f"V{index}")
-        return pin_message(board.id, index, latest, None if channel is None else channel.label)
+        label = None if channel is None else channel.label
+        key = (board.device_id, index)
+        made = self._made.get(key)
+        if made is not None and made[0] is latest and made[1] == label:
+            return made[2]
+        if len(self._made) >= MADE_PINS:
+            self._made.clear()
+        pin = pin_message(board.id, index, latest, label)
+        self._made[key] = (latest, label, pin)
+        return pin
 
     def limit(self, board: KnownBoard) -> None:
         """Count a write that came by another way than WritePin, which its own option limits."""
@@ -136,12 +153,20 @@ class PinService:
         )
 
     def change(self, board: KnownBoard, event: LatestChanged) -> PinChange | None:
-        """Return a live event as the frame of a pin; None for a channel that is no pin."""
+        """Return a live event as the frame of a pin, one message for all watchers; None for a channel that is no pin."""
         index = _INDEX.get(event.channel.name)
         if index is None:
             return None
+        key = (board.device_id, event.seq)
+        made = self._changes.get(key)
+        if made is not None and made[0] is event:
+            return made[1]
+        if len(self._changes) >= MADE_CHANGES:
+            self._changes.clear()
         pin = pin_message(board.id, index, event.latest, event.channel.label)
-        return PinChange(board_id=board.id, seq=event.seq, pin=pin, origin=event.by, client_id=event.client_id)
+        change = share(PinChange(board_id=board.id, seq=event.seq, pin=pin, origin=event.by, client_id=event.client_id))
+        self._changes[key] = (event, change)
+        return change
 
     def attach(self, device_id: int, connection: PinConnection) -> None:
         """Make a connection the one of its board; an earlier one ends."""

@@ -9,6 +9,7 @@ from core.signals.model import Channel, Column, Device, Event, Latest, LatestCha
 from core.signals.points import Rows
 from core.signals.resolve import touch_devices, upsert_channel, upsert_device, upsert_recording, upsert_tagset
 from core.signals.rollups import Extremes, gather
+from core.signals.spans import Stretches, add
 from core.signals.store import Store
 from core.signals.values import all_numbers, decode, encode, to_double, to_json
 from core.storage.bulk import BulkInsert
@@ -71,6 +72,7 @@ class _Found:
     recordings: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
     tagsets: dict[str, int] = field(default_factory=dict[str, int])
     extremes: Extremes = field(default_factory=Extremes)
+    stretches: Stretches = field(default_factory=Stretches)
     latest: dict[int, tuple[Device, Channel, Latest]] = field(default_factory=dict[int, tuple[Device, Channel, Latest]])
     seqs: dict[int, int] = field(default_factory=dict[int, int])
 
@@ -95,6 +97,7 @@ class IngestJob:
         self._directory = store.directory
         self._points = store.points
         self._rollups = store.rollups
+        self._spans = store.spans
         self._now_us = now_us
         self._encoded = [_Encoded.of(column) for column in columns if column.times_us]
         self.received = sum(len(encoded.numbers) for encoded in self._encoded)
@@ -118,6 +121,7 @@ class IngestJob:
             _keep_newest(newest, device, channel, encoded)
         new = await self._points.insert(tx, rows)
         await self._rollups.widen(tx, found.extremes)
+        await self._spans.widen(tx, found.stretches)
         await self._write_latest(tx, newest)
         return Written(self.received, len(rows), new)
 
@@ -133,6 +137,7 @@ class IngestJob:
         directory.recordings.update(found.recordings)
         directory.tagsets.update(found.tagsets)
         self._rollups.remember(found.extremes)
+        self._spans.remember(found.stretches)
         events: list[Event] = []
         for device, channel, latest in found.latest.values():
             directory.put_latest(channel.id, latest)
@@ -157,6 +162,8 @@ class IngestJob:
 
     async def _add(self, tx: Tx, rows: Rows, device: Device, channel: Channel, encoded: _Encoded) -> None:
         recording = await self._recording(tx, device, encoded.column)
+        if recording is not None:
+            add(self._found.stretches, recording, channel.id, encoded.column.times_us)
         tags = None
         if encoded.tags is not None:
             ids: dict[str | None, int | None] = {None: None}

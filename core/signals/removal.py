@@ -17,7 +17,10 @@ async def hide_device(tx: Tx, device_id: int, now_us: int) -> None:
 
 
 async def erase_device(database: Database, device_id: int) -> None:
-    """Delete a hidden device with its points, rollups, latest values and channels."""
+    """Delete a hidden device with its points, rollups, latest values and channels.
+
+    Recordings stay and name a device that is gone, since those that name none are of all devices.
+    """
 
     async def channels(tx: Tx) -> list[int]:
         return [row[0] for row in await tx.fetch("SELECT id FROM channel WHERE device_id = $1", device_id)]
@@ -28,8 +31,9 @@ async def erase_device(database: Database, device_id: int) -> None:
 
     async def finish(tx: Tx) -> None:
         await tx.execute("DELETE FROM latest WHERE channel_id IN (SELECT id FROM channel WHERE device_id = $1)", device_id)
+        of_device = "channel_id IN (SELECT id FROM channel WHERE device_id = $1)"
+        await tx.execute(f"DELETE FROM recording_span WHERE {of_device}", device_id)  # noqa: S608 - a constant
         await tx.execute("DELETE FROM channel WHERE device_id = $1", device_id)
-        await tx.execute("UPDATE recording SET device_id = NULL WHERE device_id = $1", device_id)
         await tx.execute("DELETE FROM device WHERE id = $1", device_id)
 
     await database.submit(finish)

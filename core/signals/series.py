@@ -149,13 +149,6 @@ async def _read(
     return await tx.fetch(sql, *first, end_us, limit, *more)
 
 
-async def recorded(tx: Tx, channel_id: int, start_us: int, end_us: int, recording_id: int) -> tuple[int, int] | None:
-    """Return the times of the first and the last point of a recording in one channel; reads all points of the range."""
-    sql = "SELECT min(at_us), max(at_us) FROM point WHERE channel_id = $1 AND at_us >= $2 AND at_us < $3 AND recording_id = $4"
-    first, last = (await tx.fetch(sql, channel_id, start_us, end_us, recording_id))[0]
-    return None if first is None else (first, last)
-
-
 async def _bodies(tx: Tx, sql: str, ids: set[int | None]) -> dict[int | None, str]:
     found: dict[int | None, str] = {}
     for identity in ids - {None}:

@@ -9,6 +9,7 @@ Devices and channels (from memory, but for those that change something)
     await update_device(id, name=, recording=);  await touch(id);  await delete_device(id)
     channels(device_id) -> list[Channel];  find_channel(device_id, name);  await update_channel(id, label=, unit=)
     device_connected(id); device_disconnected(id); online(id) -> bool
+    watch_deletion(id, callback) -> end     calls back once when the device is deleted
 
 Writing
     await write(org_id, columns, by="device", client_id=None) -> Written      batches of points
@@ -31,14 +32,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import structlog
 
 from core.kernel.clock import MICROSECONDS, Clock
 from core.kernel.errors import DomainError, NotFound
-from core.signals import aggregates, checks, removal, series
+from core.signals import aggregates, checks, removal, series, spans
 from core.signals.ingest import IngestJob
 from core.signals.model import (
     Channel,
@@ -80,6 +81,7 @@ class Signals:
         self._store = Store()
         self._directory = self._store.directory
         self._connections: Counter[int] = Counter()
+        self._deletion_watchers: dict[int, set[Callable[[], None]]] = {}
         self._task: asyncio.Task[None] | None = None
         self.recordings = Recordings(database, clock, self._directory.recordings)
 
@@ -175,9 +177,29 @@ class Signals:
         def committed(_none: None) -> None:
             self._directory.forget(device_id)
             self._connections.pop(device_id, None)
+            for callback in self._deletion_watchers.pop(device_id, ()):
+                callback()
 
         await self._database.submit(job, committed=committed)
         await removal.erase_device(self._database, device_id)
+
+    def watch_deletion(self, device_id: int, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back once when a device is deleted; returns what ends the watch.
+
+        Raises:
+            NotFound: There is no such device.
+        """
+        self._require(device_id)
+        self._deletion_watchers.setdefault(device_id, set()).add(callback)
+
+        def end() -> None:
+            watchers = self._deletion_watchers.get(device_id)
+            if watchers is not None:
+                watchers.discard(callback)
+                if not watchers:
+                    del self._deletion_watchers[device_id]
+
+        return end
 
     def channels(self, device_id: int) -> list[Channel]:
         """Return the channels of a device by name."""
@@ -330,21 +352,17 @@ class Signals:
     ) -> series.Selection:
         """Choose the points of a recording; of one to which none was ever assigned, those of its device and its time.
 
-        Reads the points of all chosen channels in the range once, channel after channel, to learn which of them take part.
+        The stretch of time in which a recording has points is known, so nothing else of its channels is read.
         """
         chosen = self.select(recording.org_id, slugs, channels, start_us, end_us)
         identity = recording.id or 0
-        spans: dict[int, tuple[int, int]] = {}
-        for channel_id in chosen.channels:
-            job = partial(series.recorded, channel_id=channel_id, start_us=_FIRST_US, end_us=_LAST_US, recording_id=identity)
-            span = await self._database.query(job)
-            if span is not None:
-                spans[channel_id] = span
-        if not spans:
+        stretches = await self._database.query(lambda tx: spans.of_recording(tx, identity))
+        if not stretches:
             return self._while_recording(recording, chosen)
-        first, last = min(span[0] for span in spans.values()), max(span[1] for span in spans.values())
-        found = {channel_id: chosen.channels[channel_id] for channel_id in spans}
-        return series.Selection(found, max(chosen.start_us, first), min(chosen.end_us, last + 1), identity)
+        found = {channel_id: names for channel_id, names in chosen.channels.items() if channel_id in stretches}
+        start = min((stretches[channel_id][0] for channel_id in found), default=0)
+        end = max((stretches[channel_id][1] for channel_id in found), default=0)
+        return series.Selection(found, max(chosen.start_us, start), min(chosen.end_us, end), identity)
 
     def _while_recording(self, recording: RecordingRow, chosen: series.Selection) -> series.Selection:
         device = self._directory.get(recording.device_id or 0)
@@ -395,8 +413,16 @@ class Signals:
         self, org_id: str, slug: str | None, channel: str, scope: checks.Scope, operator: str, value: float
     ) -> checks.Check:
         """Compare the stored values of a channel with a number; without a slug, those of all devices that have it."""
-        chosen = list(self._directory.select(org_id, None if slug is None else [slug], [channel]))
-        return await self._database.query(lambda tx: checks.check(tx, chosen, scope, operator, value))
+        chosen = self._directory.select(org_id, None if slug is None else [slug], [channel])
+
+        async def job(tx: Tx) -> checks.Check:
+            ranges = dict.fromkeys(chosen, (scope.start_us, scope.end_us + 1))
+            if scope.recording_id is not None:
+                stretches = await spans.of_recording(tx, scope.recording_id)
+                ranges = {channel_id: stretches[channel_id] for channel_id in chosen if channel_id in stretches}
+            return await checks.check(tx, ranges, scope.recording_id, operator, value)
+
+        return await self._database.query(job)
 
     # Housekeeping
 

@@ -104,6 +104,17 @@ latest = Table(
     Column("written_us", BigInteger, nullable=False),
 )
 
+recording_span = Table(
+    "recording_span",
+    SQLModel.metadata,
+    Column("recording_id", Integer, primary_key=True, autoincrement=False),
+    Column("channel_id", Integer, primary_key=True, autoincrement=False),
+    Column("start_us", BigInteger, nullable=False),
+    Column("end_us", BigInteger, nullable=False),
+    Index("ix_recording_span_channel", "channel_id"),
+    sqlite_with_rowid=False,
+)
+
 rollup = Table(
     "rollup",
     SQLModel.metadata,
