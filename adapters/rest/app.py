@@ -379,15 +379,14 @@ class _Exchange:
             answer.content_type, answer.content = endpoint.codec.encode(message, self._request.accept)
         if endpoint.codec.revised:
             answer.headers.append((b"etag", endpoint.codec.etag(message)))
-        if self._request.method in ("GET", "HEAD") and answer.status == HTTPStatus.OK:
-            self._leave_out(answer)
+        if b"if-none-match" in self._request.headers:
+            self._leave_out(answer, self._request.headers[b"if-none-match"])
         await answer.send(self._send)
 
-    def _leave_out(self, answer: Answer) -> None:
+    def _leave_out(self, answer: Answer, known: bytes) -> None:
         """Send no body to a caller who has the present one, as If-None-Match tells."""
         etag = next((value for name, value in answer.headers if name == b"etag"), None)
-        known = self._request.headers.get(b"if-none-match")
-        if etag is None or known is None:
+        if etag is None or self._request.method not in ("GET", "HEAD") or answer.status != HTTPStatus.OK:
             return
         tags = [tag.strip().removeprefix(b"W/") for tag in known.split(b",")]
         if etag in tags or b"*" in tags:
@@ -411,10 +410,10 @@ class _Exchange:
         answer = Answer(status, call.request_id, app.cors(self._request, endpoint.dialect))
         if endpoint.no_store:
             answer.headers.append((b"cache-control", b"no-store"))
-        answer.headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in call.headers]
-        answer.headers += [
-            (b"set-cookie", cookie_header(cookie, secure=call.base_url.startswith("https:"))) for cookie in call.cookies
-        ]
+        for name, value in call.headers:
+            answer.headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
+        for cookie in call.cookies:
+            answer.headers.append((b"set-cookie", cookie_header(cookie, secure=call.base_url.startswith("https:"))))
         return answer
 
     def _envelope(self, error: DomainError) -> tuple[Refusal, str, bytes]:

@@ -1,4 +1,4 @@
-"""Examples for the OpenAPI document: a value that fits its schema for each JSON body and answer, and refusals."""
+"""Examples for the OpenAPI document: a value for each JSON body and answer, which fits its schema, and each refusal."""
 
 from __future__ import annotations
 
