@@ -62,7 +62,7 @@ def downgrade() -> None:
 
 def load_tables() -> None:
     """Import every module of tables, so that the metadata is complete."""
-    for path in sorted((ROOT / "core").rglob("tables.py")):
+    for path in sorted((ROOT / "core").rglob("*tables.py")):
         importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
 
 

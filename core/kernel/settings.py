@@ -47,6 +47,7 @@ class Quotas(BaseModel):
     """How much an account may hold."""
 
     boards: int = Field(default=50, description="Boards of one user.")
+    projects: int = Field(default=100, description="Projects of one user.")
     agent_keys: int = Field(default=25, description="Live agent keys of one user.")
     points_per_request: int = Field(default=10_000, description="Points of one ingest request.")
     ingest_body_bytes: int = Field(default=5_242_880, description="Bytes of an ingest body, as received and after inflation.")

@@ -24,3 +24,80 @@ class BoardDeleted:
 def board_topic(org_id: str, board_id: str) -> Topic:
     """Return the topic of everything about one board; changes of its channels come there too."""
     return device_topic(org_id, board_id)
+
+
+@dataclass(frozen=True, slots=True)
+class BoardSharingChanged:
+    """Who may see a board, or what they may do with it, has changed: whoever watches it is looked at again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectUpdated:
+    """Fields of a project have changed.
+
+    Attributes:
+        by: User who changed them.
+        client_id: Live connection that caused it, if one did.
+    """
+
+    by: str | None
+    client_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BoardAttached:
+    """A board was attached to a project."""
+
+    board_id: str
+    by: str | None
+    client_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BoardDetached:
+    """A board was detached from a project, or is gone for good."""
+
+    board_id: str
+    by: str | None
+    client_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectDeleted:
+    """A project is gone for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class CollaboratorRemoved:
+    """A user is no longer a collaborator; their connections end."""
+
+    user_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CollaboratorChanged:
+    """A user became a collaborator or has another role now."""
+
+    user_id: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationsChanged:
+    """A user was notified, or has read notifications.
+
+    Attributes:
+        notification_id: The new notification; None when only the number of unread ones changed.
+    """
+
+    notification_id: str | None = None
+
+
+def project_topic(project_id: str) -> Topic:
+    """Return the topic of everything about one project. Members of several organisations share it, so it is in none of them."""
+    return "", f"project/{project_id}"
+
+
+def user_topic(user_id: str) -> Topic:
+    """Return the topic of what concerns one user alone, whichever organisation they act in."""
+    return "", f"user/{user_id}"

@@ -14,6 +14,7 @@ from protobuf.wkt import Value
 from websockets.asyncio.client import ClientConnection
 
 from core.kernel.errors import InvalidArgument, Unavailable
+from core.telemetry.quotas import PointQuotas
 from core.telemetry.stream import service
 from gen.busbar.api.v1.options_pb import CredentialKind
 from gen.busbar.telemetry.v1.ingest_pb import Point
@@ -314,7 +315,7 @@ async def test_a_frame_that_storage_refuses_spoils_no_other(
 async def test_points_beyond_the_quota_of_a_key_are_refused(busbar: Running, alice: Person, key: str) -> None:
     principal = await busbar.app.credentials.authenticate(key)
     assert principal is not None
-    busbar.app.point_quotas.known(principal.credential_id, 2)
+    busbar.app.found.part(PointQuotas).known(principal.credential_id, 2)
     async with device(busbar, key, acks=True) as socket:
         points = [{"metric": "t", "value": 1}, {"metric": "u", "value": 1}]
         await say(socket, "telemetry", seq=1, points=points)

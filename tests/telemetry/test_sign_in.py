@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from core.live.events import Policy
+from core.telemetry.dashboard_tokens import DashboardTokens
 from core.telemetry.frames import VideoFrame, frames_topic
 from gen.busbar.api.v1.options_pb import CredentialKind
 from tests.conftest import PASSWORD, Person, Running, Start
@@ -37,12 +38,12 @@ async def test_a_dashboard_token_stands_for_its_session_and_ends_with_it(busbar:
     answer = await browser(busbar, alice).post("/api/auth/ws-token")
     assert answer.status_code == 200
     token = answer.json()["token"]
-    caller = await busbar.app.dashboard_tokens.verify(token)
+    caller = await busbar.app.found.part(DashboardTokens).verify(token)
     assert caller is not None
     assert (caller.org_id, caller.user_id) == (alice.org_id, alice.id)
-    assert await busbar.app.dashboard_tokens.verify(f"{token[:-2]}xx") is None
+    assert await busbar.app.found.part(DashboardTokens).verify(f"{token[:-2]}xx") is None
     assert (await busbar.http(alice.session).post("/api/auth/logout")).status_code == 200
-    assert await busbar.app.dashboard_tokens.verify(token) is None
+    assert await busbar.app.found.part(DashboardTokens).verify(token) is None
 
 
 async def test_a_dashboard_token_works_for_five_minutes_and_over_a_restart(start: Start) -> None:
@@ -50,9 +51,9 @@ async def test_a_dashboard_token_works_for_five_minutes_and_over_a_restart(start
     alice = await first.person()
     token = (await browser(first, alice).post("/api/auth/ws-token")).json()["token"]
     second = await start()
-    assert await second.app.dashboard_tokens.verify(token) is not None
+    assert await second.app.found.part(DashboardTokens).verify(token) is not None
     second.clock.forward(seconds=301)
-    assert await second.app.dashboard_tokens.verify(token) is None
+    assert await second.app.found.part(DashboardTokens).verify(token) is None
 
 
 async def test_only_a_session_gets_a_dashboard_token(busbar: Running, alice: Person) -> None:

@@ -81,7 +81,7 @@ class StreamService:
         self._desk = DeviceDesk(signals, self.hub, self._intake, self._commands, keeper, clock)
         self._source_buckets = SourceBuckets()
 
-    async def close(self) -> None:
+    async def stop(self) -> None:
         """Store what devices sent before their connections ended."""
         await self._intake.settle()
 
