@@ -18,7 +18,7 @@ from adapters.rest.descriptors import comment
 from core.kernel.call import Call, Principal
 from core.kernel.errors import DomainError
 from core.kernel.pipeline import Platform
-from core.kernel.rpc import BindingError, Rpc
+from core.kernel.rpc import ROLES, BindingError, Rpc
 from gen.busbar.api.v1.options_pb import Access, Tool
 
 log = structlog.get_logger("busbar.mcp")
@@ -63,7 +63,7 @@ class AgentTool:
             return True
         if (access.kinds and principal.kind not in access.kinds) or (access.scope and not principal.may(access.scope)):
             return False
-        return access.level != Access.Level.ADMIN or principal.role == "admin"
+        return principal.role in ROLES.get(access.level, (principal.role,))
 
     async def call(self, platform: Platform, values: Mapping[str, Any], call: Call) -> Outcome:
         """Call the tool. Every refusal is an outcome, never an exception."""

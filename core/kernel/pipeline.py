@@ -19,7 +19,7 @@ from protobuf import Message
 from core.kernel.call import Call, Principal, current_call
 from core.kernel.errors import DomainError, Internal, PermissionDenied, Unauthenticated, Unavailable
 from core.kernel.limits import Limiter
-from core.kernel.rpc import Rpc
+from core.kernel.rpc import ROLES, Rpc
 from core.kernel.validation import validate
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
 from gen.busbar.api.v1.options_pb import Access, Limit
@@ -130,8 +130,9 @@ class Platform:
                 raise PermissionDenied(
                     f"insufficient scope: {access.scope} required", reason=ErrorReason.SCOPE_MISSING, scope=access.scope
                 )
-            if access.level == Access.Level.ADMIN and principal.role != "admin":
-                raise PermissionDenied("administrator role required", role="admin")
+            needed = ROLES.get(access.level, ())
+            if needed and principal.role not in needed:
+                raise PermissionDenied(f"{needed[0]} role required", role=needed[0])
         call.admitted = rpc
 
     async def identify(self, call: Call) -> Principal:

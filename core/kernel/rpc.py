@@ -31,6 +31,9 @@ from gen.google.api.http_pb import HttpRule
 
 PATH_VARIABLE = re.compile(r"\{([a-zA-Z0-9_.]+)(?:=[^}]*)?\}")
 
+ROLES = {Access.Level.OPERATOR: ("operator", "admin"), Access.Level.ADMIN: ("admin",)}
+"""Roles that reach a level, the least of them first; every role reaches the other levels."""
+
 
 class BindingError(TypeError):
     """The proto and the code do not agree. Stops the server at start, naming the rpc."""

@@ -15,6 +15,7 @@ from core.kernel.clock import MICROSECONDS, Clock, to_timestamp
 from core.kernel.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from core.kernel.ids import new_id
 from core.kernel.pages import decode_cursor, encode_cursor, page_limit
+from core.kernel.patches import named_values
 from core.kernel.settings import Settings
 from core.live.events import EventBus
 from core.maker.events import BoardDeleted, board_topic
@@ -176,7 +177,9 @@ class BoardService:
     async def update_board(self, request: UpdateBoardRequest, call: Call) -> Board:
         """Change the named fields; naming none leaves `updated_at` alone."""
         await self._require_owner(request.board_id, call.caller)
-        values = _named_values(request)
+        values = named_values(request, "name", "board_type", "connection_type")
+        if "name" in values:
+            _name(values["name"])
         async with self._database.unit_of_work() as session:
             row = await session.get(BoardRow, request.board_id)
             if row is None:
@@ -282,24 +285,6 @@ class BoardService:
         board = BoardWithToken.from_binary(self._message(row, caller).to_binary())
         board.device_token = issued.secret
         return board
-
-
-def _named_values(request: UpdateBoardRequest) -> dict[str, str]:
-    """Return the fields to change: those of the mask, or without one those that are present."""
-    present: dict[str, str | None] = {
-        "name": _name(request.name) if request.has_field("name") else None,
-        "board_type": request.board_type if request.has_field("board_type") else None,
-        "connection_type": request.connection_type if request.has_field("connection_type") else None,
-    }
-    named = present if request.update_mask is None else [name for name in present if name in request.update_mask.paths]
-    values: dict[str, str] = {}
-    for name in named:
-        value = present[name]
-        if value is not None:
-            values[name] = value
-        elif request.update_mask is not None:
-            raise InvalidArgument.field(name, "must not be null")
-    return values
 
 
 def _name(name: str) -> str:
