@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import structlog
 from protobuf import Message
 
-from core.kernel.call import Call, Principal, current_call
+from core.kernel.call import Call, Ended, Principal, current_call
 from core.kernel.errors import DomainError, Internal, PermissionDenied, Unauthenticated, Unavailable
 from core.kernel.limits import Limiter
 from core.kernel.rpc import ROLES, Rpc
@@ -36,6 +36,10 @@ class Authenticator(Protocol):
 
     async def authenticate(self, credential: str) -> Principal | None:
         """Return the caller, or None for a credential that is unknown, expired or revoked."""
+        ...
+
+    def why_not(self, credential: str) -> Ended:
+        """Return why `authenticate` has just refused a credential."""
         ...
 
 
@@ -145,7 +149,7 @@ class Platform:
         self._refuse_when_draining()
         principal = await self._holder(call)
         if principal is None:
-            raise _unauthenticated(call)
+            raise self._unauthenticated(call)
         return principal
 
     def _refuse_when_draining(self) -> None:
@@ -157,8 +161,15 @@ class Platform:
         if principal is not None and rpc.access.kinds and principal.kind not in rpc.access.kinds:
             principal = None
         if principal is None and rpc.access.level != Access.Level.PUBLIC:
-            raise _unauthenticated(call)
+            raise self._unauthenticated(call)
         return principal
+
+    def _unauthenticated(self, call: Call) -> Unauthenticated:
+        if not call.credential:
+            return Unauthenticated("authentication required", reason=ErrorReason.CREDENTIAL_MISSING)
+        ended = self._authenticator.why_not(call.credential)
+        kind = "" if ended.kind is None else ended.kind.name.lower()
+        return Unauthenticated("invalid or expired credential", ended=ended.how, kind=kind)
 
     async def _holder(self, call: Call) -> Principal | None:
         if not call.credential:
@@ -268,12 +279,6 @@ def _without_secrets(rpc: Rpc, answer: Message[Any]) -> bytes:
     for name in rpc.secrets:
         copy.clear_field(name)
     return copy.to_binary()
-
-
-def _unauthenticated(call: Call) -> Unauthenticated:
-    if not call.credential:
-        return Unauthenticated("authentication required", reason=ErrorReason.CREDENTIAL_MISSING)
-    return Unauthenticated("invalid or expired credential")
 
 
 def _defect(rpc: Rpc, call: Call, error: Exception) -> Internal:

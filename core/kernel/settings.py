@@ -79,6 +79,13 @@ class Stream(BaseModel):
     execute: bool = Field(default=False, description="Whether dashboards may run commands in the shell of a device.")
 
 
+class Lab(BaseModel):
+    """How the lab behaves."""
+
+    access_token_minutes: int = Field(default=1440, ge=1, description="Minutes for which a sign-in to the lab counts.")
+    version: str = Field(default="2.0.0", description="Version that the lab tells its clients, which compare it with theirs.")
+
+
 class Outgoing(BaseModel):
     """Which addresses that users gave the server may call, for webhooks and downloads. Public ones always."""
 
@@ -127,6 +134,7 @@ class Settings(BaseSettings):
     storage: Storage = Field(default_factory=Storage, description="How storage behaves.")
     live: Live = Field(default_factory=Live, description="How live streams behave.")
     stream: Stream = Field(default_factory=Stream, description="How live telemetry behaves.")
+    lab: Lab = Field(default_factory=Lab, description="How the lab behaves.")
     outgoing: Outgoing = Field(default_factory=Outgoing, description="Which addresses that users gave may be called.")
 
     @property
