@@ -8,6 +8,7 @@ from functools import partial
 
 import structlog
 
+import core.lab.services
 import core.maker.services
 import core.system.services
 import core.telemetry.services
@@ -31,7 +32,12 @@ from core.signals.topics import publish_on
 from core.storage.database import Database
 from core.storage.idempotency import IdempotencyKeys
 
-AREAS = (core.maker.services.services, core.telemetry.services.services, core.system.services.services)
+AREAS = (
+    core.maker.services.services,
+    core.lab.services.services,
+    core.telemetry.services.services,
+    core.system.services.services,
+)
 """What makes the services of each area; nothing else is known of them here."""
 
 log = structlog.get_logger("busbar.app")

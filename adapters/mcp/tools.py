@@ -19,7 +19,7 @@ from adapters.rest.descriptors import comment
 from core.kernel.call import Call, Principal
 from core.kernel.errors import DomainError
 from core.kernel.pipeline import Platform
-from core.kernel.rpc import BindingError, Rpc
+from core.kernel.rpc import ROLES, BindingError, Rpc
 from gen.busbar.api.v1.options_pb import Access, Tool
 
 log = structlog.get_logger("busbar.mcp")
@@ -69,7 +69,7 @@ class AgentTool:
             return False
         if (principal.read_only and self.rpc.mutates) or (principal.tools is not None and self.name not in principal.tools):
             return False
-        return access.level != Access.Level.ADMIN or principal.role == "admin"
+        return principal.role in ROLES.get(access.level, (principal.role,))
 
     async def call(self, platform: Platform, values: Mapping[str, Any], call: Call) -> Outcome:
         """Call the tool. Every refusal is an outcome, never an exception."""

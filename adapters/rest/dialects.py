@@ -299,17 +299,37 @@ LAB_TYPES = {
 LAB_BOUNDS = {"gte": "greater_than_equal", "gt": "greater_than", "lte": "less_than_equal", "lt": "less_than"}
 
 
+LAB_ROLES = {"admin": "Admin privileges required.", "operator": "Operator privileges required."}
+LAB_ENDED = {
+    ("lab_token", "unknown"): "Invalid API token.",
+    ("lab_token", "revoked"): "Invalid API token.",
+    ("lab_token", "expired"): "API token has expired.",
+    ("lab_token", "ownerless"): "Token owner not found.",
+    ("lab_jwt", "revoked"): "Token has been revoked.",
+    ("lab_jwt", "ownerless"): "User not found.",
+}
+
+
+def _lab_sentence(error: DomainError) -> str | None:
+    """Return what the lab says about a credential or a role; None where the error says it all."""
+    if error.reason == ErrorReason.RATE_LIMITED:
+        return "Too many requests. Please try again later."
+    if error.reason == ErrorReason.CREDENTIAL_MISSING:
+        return "Authentication required."
+    if "ended" in error.metadata:
+        return LAB_ENDED.get((error.metadata["kind"], error.metadata["ended"]), "Invalid or expired token.")
+    return LAB_ROLES.get(error.metadata.get("role", ""))
+
+
 def _lab_envelope(refusal: Refusal, asked: Asked) -> tuple[str, bytes]:
     violations = refusal.error.violations if refusal.error is not None else ()
     detail: Any = refusal.message
     if refusal.error is None:
         detail = {404: "Not Found", 405: "Method Not Allowed"}.get(refusal.status, refusal.message)
-    elif refusal.error.reason == ErrorReason.RATE_LIMITED:
-        detail = "Too many requests. Please try again later."
-    elif refusal.error.reason == ErrorReason.CREDENTIAL_MISSING:
-        detail = "Authentication required."
     elif violations:
         detail = [_lab_violation(v, asked) for v in violations]
+    else:
+        detail = _lab_sentence(refusal.error) or refusal.message
     return JSON, orjson.dumps({"detail": detail}, default=str)
 
 

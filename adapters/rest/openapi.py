@@ -18,7 +18,7 @@ from adapters.rest.forms import KIND as FORM
 from adapters.rest.openapi_schema import Schema, Schemas, behaves, prefix, scalar_like
 from adapters.rest.routing import Template
 from adapters.rest.streams import EVENTS, LINES
-from core.kernel.rpc import Rpc, verb_and_path
+from core.kernel.rpc import ROLES, Rpc, verb_and_path
 from core.kernel.settings import Settings
 from gen.busbar.api.v1.options_pb import Access, CredentialKind, Multipart, Surface
 from gen.google.api.field_behavior_pb import FieldBehavior
@@ -394,7 +394,7 @@ class _Operation:
             codes.add(str(dialect.invalid))
         if rpc.access.level != Access.Level.PUBLIC:
             codes.add("401")
-            if rpc.access.scope or rpc.access.level == Access.Level.ADMIN:
+            if rpc.access.scope or rpc.access.level in ROLES:
                 codes.add("403")
         if self._binding.variables:
             codes.add("404")

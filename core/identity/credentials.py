@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import structlog
-from sqlalchemy import ColumnElement, update
+from sqlalchemy import ColumnElement, delete, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from core.identity.secrets import hash_secret, new_secret, shown_prefix
-from core.identity.tables import CredentialRow, MembershipRow
-from core.kernel.call import Principal
+from core.identity.secrets import apparent_kind, hash_secret, new_secret, shown_prefix
+from core.identity.tables import CredentialRow, MembershipRow, UserRow
+from core.kernel.call import Ended, Principal
 from core.kernel.clock import MICROSECONDS, Clock
 from core.kernel.errors import Unavailable
 from core.kernel.ids import new_id
@@ -36,6 +36,9 @@ FLUSH_SECONDS = 5.0
 
 REVOKED_OVERLAP_US = 60 * MICROSECONDS
 """How far behind another process's clock, or the commit of a revocation, may be without the revocation being missed."""
+
+MOST_REFUSED = 256
+"""Ended credentials whose end is remembered, to name it in the refusal that follows."""
 
 MOST_CREDENTIAL_BYTES = 4096
 """A longer secret is refused unread: none of ours is that long."""
@@ -61,6 +64,7 @@ class Credentials:
         self._clock = clock
         self._known: dict[str, Principal] = {}
         self._hashes: dict[str, str] = {}
+        self._refused: dict[str, Ended] = {}
         self._used: dict[str, int] = {}
         self._extended: dict[str, int] = {}
         self._watchers: dict[str, set[Callable[[], None]]] = defaultdict(set)
@@ -106,6 +110,11 @@ class Credentials:
         row = await self._load(col(CredentialRow.hash) == hash_secret(credential))
         return None if row is None else self.known(credential)
 
+    def why_not(self, credential: str) -> Ended:
+        """Return why `authenticate` has just refused a credential; one that is unknown is judged by how it begins."""
+        known = self._refused.get(hash_secret(credential))
+        return known or Ended("unknown", apparent_kind(credential))
+
     async def find(self, credential_id: str) -> Principal | None:
         """Return whom a credential stands for by its id, or None for one that is unknown, expired or revoked."""
         digest = self._hashes.get(credential_id)
@@ -123,14 +132,27 @@ class Credentials:
         """Take the caller of a live credential into memory."""
         async with self._database.read() as session:
             row = (await session.exec(select(CredentialRow).where(wanted))).one_or_none()
-            if row is None or row.revoked_us is not None:
-                return None
-            if row.expires_us is not None and row.expires_us <= self._clock.now_us():
+            how = None if row is None else await self._ended(session, row)
+            if row is None or how is not None:
+                if row is not None and how is not None:
+                    self._remember_refused(row.hash, Ended(how, CredentialKind(row.kind)))
                 return None
             role = await self._role(session, row)
         self._known[row.hash] = _principal(row, role)
         self._hashes[row.id] = row.hash
         return row
+
+    async def _ended(self, session: AsyncSession, row: CredentialRow) -> str | None:
+        """Return how a credential has ended; None while it counts."""
+        if row.revoked_us is not None:
+            owner = None if row.user_id is None else await session.get(UserRow, row.user_id)
+            return "ownerless" if owner is not None and owner.deleted_us is not None else "revoked"
+        return "expired" if row.expires_us is not None and row.expires_us <= self._clock.now_us() else None
+
+    def _remember_refused(self, digest: str, ended: Ended) -> None:
+        while len(self._refused) >= MOST_REFUSED:
+            del self._refused[next(iter(self._refused))]
+        self._refused[digest] = ended
 
     async def _role(self, session: AsyncSession, row: CredentialRow) -> str:
         if row.user_id is None:
@@ -154,9 +176,10 @@ class Credentials:
         expires_us: int | None = None,
         read_only: bool = False,
         tools: Iterable[str] | None = None,
+        secret: str | None = None,
     ) -> Issued:
-        """Add a credential to the caller's unit of work and return it with its secret."""
-        secret = new_secret(kind)
+        """Add a credential to the caller's unit of work and return it with its secret, made here unless it is given."""
+        secret = secret or new_secret(kind)
         now = self._clock.now_us()
         if kind == CredentialKind.SESSION and expires_us is None:
             expires_us = now + SESSION_LIFE_US
@@ -197,6 +220,29 @@ class Credentials:
                 self._forget(digest)
             for callback in list(self._watchers.pop(credential_id, ())):
                 callback()
+
+    def reread_user(self, user_id: str) -> None:
+        """Forget what is known of a user's credentials: their next use finds the user's present role."""
+        for digest in [digest for digest, principal in self._known.items() if principal.user_id == user_id]:
+            self._forget(digest)
+
+    def last_used_us(self, row: CredentialRow) -> int | None:
+        """Return when a credential was last used, also when that is not written yet."""
+        return self._used.get(row.id, row.last_used_us)
+
+    async def revoke_user(self, session: AsyncSession, user_id: str) -> list[str]:
+        """Mark all credentials of a user as revoked in the caller's unit of work; `drop` the result once it is committed."""
+        live = select(CredentialRow.id).where(col(CredentialRow.user_id) == user_id, col(CredentialRow.revoked_us).is_(None))
+        return await self.revoke(session, (await session.exec(live)).all())
+
+    async def purge(self, kind: CredentialKind, ended_before_us: int) -> None:
+        """Delete credentials of a kind that ended before a time."""
+        async with self._database.unit_of_work() as session:
+            await session.exec(
+                delete(CredentialRow).where(
+                    col(CredentialRow.kind) == int(kind), col(CredentialRow.expires_us) < ended_before_us
+                )
+            )
 
     def watch(self, credential_id: str, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back when a credential is revoked; returns what ends the watch."""

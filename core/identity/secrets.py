@@ -26,6 +26,9 @@ PREFIXES = {
 }
 """Words with which secrets of a kind begin, so that people and scanners recognise them."""
 
+LAB_TOKEN_BYTES = 48
+"""Random bytes of a lab token, as URL-safe base 64: with its prefix it has the 67 characters that its clients know."""
+
 LENGTHS = {CredentialKind.TELEMETRY_KEY: 32, CredentialKind.DEVICE_TOKEN: 32}
 """Characters after the prefix where a contract fixes them; 43 of base 62 hold 256 bits."""
 
@@ -36,10 +39,17 @@ _hasher = PasswordHasher()
 
 
 def new_secret(kind: CredentialKind) -> str:
-    """Return a fresh secret of a kind. Sessions are URL-safe base 64 of 256 bits; all others base 62 behind their prefix."""
+    """Return a fresh secret of a kind. Sessions are URL-safe base 64 of 256 bits; most others base 62 behind their prefix."""
     if kind not in PREFIXES:
         return secrets.token_urlsafe(32)
+    if kind == CredentialKind.LAB_TOKEN:
+        return PREFIXES[kind] + secrets.token_urlsafe(LAB_TOKEN_BYTES)
     return PREFIXES[kind] + "".join(secrets.choice(BASE62) for _ in range(LENGTHS.get(kind, 43)))
+
+
+def apparent_kind(secret: str) -> CredentialKind | None:
+    """Return the kind that a secret claims to be by the word with which it begins; None for those without one."""
+    return next((kind for kind, prefix in PREFIXES.items() if secret.startswith(prefix)), None)
 
 
 def shown_prefix(kind: CredentialKind, secret: str) -> str:

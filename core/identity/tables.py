@@ -17,13 +17,14 @@ class OrgRow(SQLModel, table=True):
 
 
 class UserRow(SQLModel, table=True):
-    """A person."""
+    """A person. One with `deleted_us` is gone: the row stays for what refers to it, under a name that nobody can have."""
 
     __tablename__ = "user_account"  # pyright: ignore[reportAssignmentType] - SQLModel takes a plain name
+    __table_args__ = (Index("ix_user_account_sso", "sso_provider", "sso_subject", unique=True),)
 
     id: str = Field(primary_key=True, max_length=64)
     email: str = Field(unique=True, max_length=254)
-    username: str = Field(unique=True, max_length=32)
+    username: str = Field(unique=True, max_length=64)
     display_name: str = Field(max_length=80)
     bio: str = Field(default="", max_length=500)
     avatar_url: str | None = Field(default=None, max_length=2048)
@@ -31,7 +32,10 @@ class UserRow(SQLModel, table=True):
     role: str = Field(default="user", max_length=16)
     email_verified: bool = False
     password_hash: str = Field(max_length=200)
+    sso_provider: str | None = Field(default=None, max_length=100)
+    sso_subject: str | None = Field(default=None, max_length=255)
     created_us: int = Field(sa_type=BigInteger)
+    deleted_us: int | None = Field(default=None, sa_type=BigInteger)
 
 
 class MembershipRow(SQLModel, table=True):

@@ -57,6 +57,19 @@ class Principal:
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """Why a credential does not count.
+
+    Attributes:
+        how: `unknown`, `expired`, `revoked`, or `ownerless` when its user is gone.
+        kind: Kind of the credential; None where nothing tells.
+    """
+
+    how: str
+    kind: CredentialKind | None
+
+
+@dataclass(frozen=True, slots=True)
 class Cookie:
     """A cookie to set; one with an empty value is cleared."""
 

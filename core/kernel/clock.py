@@ -32,6 +32,14 @@ def to_timestamp(at_us: int | None) -> Timestamp | None:
     return Timestamp(seconds=seconds, nanos=micros // 1000 * 1_000_000)
 
 
+def to_exact_timestamp(at_us: int | None) -> Timestamp | None:
+    """Return the message of a stored time, with all of its microseconds."""
+    if at_us is None:
+        return None
+    seconds, micros = divmod(at_us, MICROSECONDS)
+    return Timestamp(seconds=seconds, nanos=micros * 1000)
+
+
 def from_timestamp(value: Timestamp | None) -> int | None:
     """Return the stored form of a message's time."""
     return None if value is None else value.seconds * MICROSECONDS + value.nanos // 1000

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import structlog
 from protobuf import Message
 
-from core.kernel.call import Call, Principal, current_call
+from core.kernel.call import Call, Ended, Principal, current_call
 from core.kernel.errors import DomainError, Internal, PermissionDenied, Unauthenticated, Unavailable
 from core.kernel.limits import Limiter
 from core.kernel.rpc import Rpc
@@ -38,6 +38,10 @@ class Authenticator(Protocol):
 
     async def authenticate(self, credential: str) -> Principal | None:
         """Return the caller, or None for a credential that is unknown, expired or revoked."""
+        ...
+
+    def why_not(self, credential: str) -> Ended:
+        """Return why `authenticate` has just refused a credential."""
         ...
 
 
@@ -126,7 +130,7 @@ class Platform:
         if principal is not None and gate.kinds and principal.kind not in gate.kinds:
             principal = None
         if principal is None and not gate.public:
-            raise _unauthenticated(call)
+            raise self._unauthenticated(call)
         if self.limiter.enabled:
             self._limit(rpc, call, principal)
         call.principal = principal
@@ -137,8 +141,8 @@ class Platform:
                 raise PermissionDenied(
                     f"insufficient scope: {gate.scope} required", reason=ErrorReason.SCOPE_MISSING, scope=gate.scope
                 )
-            if gate.admin and principal.role != "admin":
-                raise PermissionDenied("administrator role required", role="admin")
+            if gate.roles and principal.role not in gate.roles:
+                raise PermissionDenied(f"{gate.roles[0]} role required", role=gate.roles[0])
         call.admitted = rpc
 
     async def identify(self, call: Call) -> Principal:
@@ -152,8 +156,15 @@ class Platform:
             raise _going_down()
         principal = await self._holder(call)
         if principal is None:
-            raise _unauthenticated(call)
+            raise self._unauthenticated(call)
         return principal
+
+    def _unauthenticated(self, call: Call) -> Unauthenticated:
+        if not call.credential:
+            return Unauthenticated("authentication required", reason=ErrorReason.CREDENTIAL_MISSING)
+        ended = self._authenticator.why_not(call.credential)
+        kind = "" if ended.kind is None else ended.kind.name.lower()
+        return Unauthenticated("invalid or expired credential", ended=ended.how, kind=kind)
 
     async def _holder(self, call: Call) -> Principal | None:
         if not call.credential:
@@ -278,12 +289,6 @@ def _require_reach(rpc: Rpc, principal: Principal) -> None:
 
 def _going_down() -> Unavailable:
     return Unavailable("the server is going down", reason=ErrorReason.SHUTTING_DOWN, retry_after=1)
-
-
-def _unauthenticated(call: Call) -> Unauthenticated:
-    if not call.credential:
-        return Unauthenticated("authentication required", reason=ErrorReason.CREDENTIAL_MISSING)
-    return Unauthenticated("invalid or expired credential")
 
 
 def _defect(rpc: Rpc, call: Call, error: Exception) -> Internal:

@@ -32,6 +32,9 @@ from gen.google.api.http_pb import HttpRule
 
 PATH_VARIABLE = re.compile(r"\{([a-zA-Z0-9_.]+)(?:=[^}]*)?\}")
 
+ROLES = {Access.Level.OPERATOR: ("operator", "admin"), Access.Level.ADMIN: ("admin",)}
+"""Roles that reach a level, the least of them first; every role reaches the other levels."""
+
 
 class BindingError(TypeError):
     """The proto and the code do not agree. Stops the server at start, naming the rpc."""
@@ -43,7 +46,7 @@ class Gate:
 
     Attributes:
         public: Whether anybody may call.
-        admin: Whether only administrators may.
+        roles: Roles that may call, the least of them first; empty for all.
         scope: Scope that the credential must hold; empty for none.
         kinds: Kinds of credentials that count; empty for all.
         limits: Limits by caller or address.
@@ -51,7 +54,7 @@ class Gate:
     """
 
     public: bool
-    admin: bool
+    roles: tuple[str, ...]
     scope: str
     kinds: frozenset[CredentialKind]
     limits: tuple[Limit, ...]
@@ -63,7 +66,7 @@ class Gate:
         by_field = tuple(limit for limit in limits if limit.per == Limit.Per.FIELD)
         return cls(
             public=access.level == Access.Level.PUBLIC,
-            admin=access.level == Access.Level.ADMIN,
+            roles=ROLES.get(access.level, ()),
             scope=access.scope,
             kinds=frozenset(access.kinds),
             limits=tuple(limit for limit in limits if limit not in by_field),

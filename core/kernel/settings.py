@@ -122,6 +122,13 @@ class Classrooms(BaseModel):
     )
 
 
+class Lab(BaseModel):
+    """How the lab behaves."""
+
+    access_token_minutes: int = Field(default=1440, ge=1, description="Minutes for which a sign-in to the lab counts.")
+    version: str = Field(default="2.0.0", description="Version that the lab tells its clients, which compare it with theirs.")
+
+
 class Outgoing(BaseModel):
     """Which addresses that users gave the server may call, for webhooks and downloads. Public ones always."""
 
@@ -237,6 +244,7 @@ class Settings(BaseSettings):
     stream: Stream = Field(default_factory=Stream, description="How live telemetry behaves.")
     mqtt: Mqtt = Field(default_factory=Mqtt, description="The broker through which boards are announced to homes.")
     classrooms: Classrooms = Field(default_factory=Classrooms, description="How classrooms behave.")
+    lab: Lab = Field(default_factory=Lab, description="How the lab behaves.")
     outgoing: Outgoing = Field(default_factory=Outgoing, description="Which addresses that users gave may be called.")
     payments: Payments = Field(default_factory=Payments, description="Who takes the money for priced listings.")
 

@@ -13,13 +13,14 @@ from core.kernel.clock import Clock, from_timestamp, to_timestamp
 from core.kernel.errors import FailedPrecondition, InvalidArgument
 from core.kernel.ids import new_id
 from core.kernel.pages import decode_cursor, encode_cursor, page_limit
+from core.kernel.patches import named_values
 from core.maker.access import ProjectAccess
 from core.maker.certificate_issue import pass_mark
 from core.maker.class_access import Place, assignment_for, lock_classroom, place_in, student_ids
 from core.maker.classroom_tables import AssignmentRow, SubmissionRow
-from core.maker.named import named_values, required_text
 from core.maker.notices import Notices
 from core.maker.submissions import latest_submissions, submission_messages
+from core.maker.texts import required_text
 from core.storage.database import Database
 from gen.busbar.maker.v1.assignments_pb import (
     Assignment,
@@ -115,7 +116,7 @@ class AssignmentService:
 
     async def update_assignment(self, request: UpdateAssignmentRequest, call: Call) -> Assignment:
         """Change the named fields; naming none leaves `updated_at` alone."""
-        values = _columns(named_values(request, request.update_mask, FIELDS, clears=CLEARS))
+        values = _columns(named_values(request, *FIELDS, nullable=CLEARS))
         async with self._database.unit_of_work() as session:
             row, place = await assignment_for(session, request.assignment_id, call.caller, lock=True)
             place.require_teacher()

@@ -13,15 +13,17 @@ from core.identity.credentials import Credentials, Issued
 from core.identity.tables import CredentialRow
 from core.kernel.call import Call, Principal
 from core.kernel.clock import MICROSECONDS, Clock, to_timestamp
-from core.kernel.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
+from core.kernel.errors import FailedPrecondition, NotFound, PermissionDenied
 from core.kernel.ids import new_id
 from core.kernel.pages import decode_cursor, encode_cursor, page_limit
+from core.kernel.patches import named_values
 from core.kernel.settings import Settings
 from core.live.events import EventBus
 from core.maker.access import Role
 from core.maker.attachments import Attachments
 from core.maker.events import BoardDeleted, board_topic
 from core.maker.tables import AttachmentRow, BoardRow
+from core.maker.texts import required_text
 from core.signals.service import Signals
 from core.storage.database import Database
 from core.storage.locks import lock_name
@@ -43,6 +45,7 @@ from gen.busbar.maker.v1.boards_pb import (
 Deleting = Callable[[AsyncSession, str], Awaitable[None]]
 """Removes, in the unit of work that deletes a board, what hangs on it."""
 
+MOST_NAME = 80
 TOKEN_SCOPES = ("boards:read", "pins:read", "pins:write", "write")
 """What a board may do with its own token: talk over its pins, and send telemetry as the source that it is."""
 
@@ -162,7 +165,7 @@ class BoardService:
         caller, project_id = call.caller, request.project_id
         if caller.user_id is None:
             raise PermissionDenied("only a user can own a board")
-        name = _name(request.name)
+        name = required_text("name", request.name, MOST_NAME)
         async with self._database.read() as session:
             await self._require_room(session, caller.user_id)
             if project_id:
@@ -191,7 +194,7 @@ class BoardService:
             org_id=caller.org_id,
             owner_id=caller.user_id or "",
             device_id=device_id,
-            name=_name(request.name),
+            name=required_text("name", request.name, MOST_NAME),
             board_type=request.board_type or "esp32",
             connection_type=request.connection_type or "wifi",
             token_prefix=issued.row.prefix,
@@ -227,7 +230,9 @@ class BoardService:
     async def update_board(self, request: UpdateBoardRequest, call: Call) -> Board:
         """Change the named fields; naming none leaves `updated_at` alone."""
         await self._require_owner(request.board_id, call.caller)
-        values = _named_values(request)
+        values = named_values(request, "name", "board_type", "connection_type")
+        if "name" in values:
+            required_text("name", values["name"], MOST_NAME)
         async with self._database.unit_of_work() as session:
             row = await session.get(BoardRow, request.board_id)
             if row is None:
@@ -353,30 +358,6 @@ def _with_token(shown: Board, issued: Issued) -> BoardWithToken:
     board = BoardWithToken.from_binary(shown.to_binary())
     board.device_token = issued.secret
     return board
-
-
-def _named_values(request: UpdateBoardRequest) -> dict[str, str]:
-    """Return the fields to change: those of the mask, or without one those that are present."""
-    present: dict[str, str | None] = {
-        "name": _name(request.name) if request.has_field("name") else None,
-        "board_type": request.board_type if request.has_field("board_type") else None,
-        "connection_type": request.connection_type if request.has_field("connection_type") else None,
-    }
-    named = present if request.update_mask is None else [name for name in present if name in request.update_mask.paths]
-    values: dict[str, str] = {}
-    for name in named:
-        value = present[name]
-        if value is not None:
-            values[name] = value
-        elif request.update_mask is not None:
-            raise InvalidArgument.field(name, "must not be null")
-    return values
-
-
-def _name(name: str) -> str:
-    if not name.strip():
-        raise InvalidArgument.field("name", "must be 1-80 characters and not blank")
-    return name
 
 
 def _not_found(board_id: str) -> NotFound:

@@ -16,12 +16,13 @@ from core.kernel.errors import FailedPrecondition, NotFound, PermissionDenied, R
 from core.kernel.ids import new_id
 from core.kernel.limits import Limiter
 from core.kernel.pages import decode_cursor, encode_cursor, page_limit
+from core.kernel.patches import named_values
 from core.kernel.settings import Settings
 from core.maker.class_access import STUDENT, TEACHER, Place, lock_classroom, member_of, place_in
 from core.maker.classroom_tables import AssignmentRow, ClassroomMemberRow, ClassroomRow
 from core.maker.codes import new_code
-from core.maker.named import named_values, required_text
 from core.maker.people import People
+from core.maker.texts import required_text
 from core.storage.database import Database
 from gen.busbar.maker.v1.classrooms_pb import (
     Classroom,
@@ -120,7 +121,7 @@ class ClassroomService:
 
     async def update_classroom(self, request: UpdateClassroomRequest, call: Call) -> Classroom:
         """Change the named fields; naming none leaves `updated_at` alone."""
-        values = named_values(request, request.update_mask, ("name", "description", "archived"))
+        values = named_values(request, "name", "description", "archived")
         if "name" in values:
             required_text("name", values["name"], MOST_NAME)
         async with self._database.unit_of_work() as session:

@@ -10,7 +10,7 @@ from typing import Any
 from protobuf import Oneof
 from protobuf.wkt import Value
 
-from core.kernel.call import Call, Principal
+from core.kernel.call import Call, Ended, Principal
 from core.kernel.errors import Aborted, InvalidArgument, NotFound, PermissionDenied, ResourceExhausted, Unauthenticated
 from core.kernel.limits import Limiter
 from core.kernel.pipeline import IdempotencyStore, Platform
@@ -65,6 +65,9 @@ class People:
 
     async def authenticate(self, credential: str) -> Principal | None:
         return PEOPLE.get(credential)
+
+    def why_not(self, credential: str) -> Ended:
+        return Ended("unknown", None)
 
 
 class FakePins:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 from protobuf.wkt import Timestamp
 
-from core.kernel.call import Call, Principal
+from core.kernel.call import Call, Ended, Principal
 from core.kernel.errors import NotFound
 from core.kernel.rpc import Rpc, bind
 from gen.busbar.api.v1.options_pb import CredentialKind
@@ -125,6 +125,9 @@ class FakeKeys:
 
     async def authenticate(self, credential: str) -> Principal | None:
         return self.holders.get(credential)
+
+    def why_not(self, credential: str) -> Ended:
+        return Ended("unknown", None)
 
 
 async def unrecorded(principal: Principal, tool: str, outcome: str, seconds: float) -> None:

@@ -173,7 +173,7 @@ async def test_a_tool_for_administrators_is_listed_for_them_only(update: Rpc, ke
     view = box.view(viewer, frozenset())
     assert view.listed == ()
     outcome = await view.chosen["t"].call(platform, {}, Call(credential=KEY, door="mcp"))
-    assert (outcome.text, outcome.structured) == ("administrator role required", None)
+    assert (outcome.text, outcome.structured) == ("admin role required", None)
 
 
 def test_a_tool_for_other_credentials_is_not_listed(update: Rpc, keys: FakeKeys) -> None:

@@ -13,7 +13,7 @@ from protobuf import DescMethod
 from protobuf.wkt import Timestamp, Value
 
 from adapters.rest.app import RestApp
-from core.kernel.call import Call, Cookie, Principal
+from core.kernel.call import Call, Cookie, Ended, Principal
 from core.kernel.errors import NotFound, Unavailable
 from core.kernel.limits import Limiter
 from core.kernel.pipeline import Platform
@@ -52,6 +52,9 @@ class FakeAuthenticator:
 
     async def authenticate(self, credential: str) -> Principal | None:
         return None
+
+    def why_not(self, credential: str) -> Ended:
+        return Ended("unknown", None)
 
 
 @dataclass

@@ -144,7 +144,7 @@ def upgrade() -> None:
         "user_account",
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("email", sa.String(length=254), nullable=False),
-        sa.Column("username", sa.String(length=32), nullable=False),
+        sa.Column("username", sa.String(length=64), nullable=False),
         sa.Column("display_name", sa.String(length=80), nullable=False),
         sa.Column("bio", sa.String(length=500), nullable=False),
         sa.Column("avatar_url", sa.String(length=2048), nullable=True),

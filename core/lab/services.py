@@ -1,0 +1,34 @@
+"""Which class stands behind which service of the lab."""
+
+from __future__ import annotations
+
+from protobuf import DescService
+
+from core.foundations import Foundations
+from core.identity.members import Members
+from core.identity.signing import Signer
+from core.lab.access_tokens import AccessTokens
+from core.lab.auth import AuthService
+from core.lab.log_book import LogBook
+from core.lab.logging import LoggingService
+from core.lab.tokens import TokenService
+from core.lab.users import UserService
+from core.lab.users_gone import UsersGone
+from gen.busbar.lab.v1 import auth_pb, logging_pb, tokens_pb, users_pb
+
+
+def services(found: Foundations) -> list[tuple[DescService, object]]:
+    """Build the services and what they share."""
+    database, credentials, clock = found.database, found.credentials, found.clock
+    members = Members(database, credentials, clock)
+    signer = Signer(found.secret, "lab-access", clock)
+    tokens = found.keep(AccessTokens(credentials, signer, clock, found.settings.lab.access_token_minutes))
+    gone = UsersGone()
+    book = LogBook(clock)
+    gone.on_forget(book.forget_user)
+    return [
+        (auth_pb.desc().services[0], AuthService(database, found.identity, members, tokens, book)),
+        (tokens_pb.desc().services[0], TokenService(database, credentials)),
+        (users_pb.desc().services[0], UserService(database, members, credentials, gone)),
+        (logging_pb.desc().services[0], LoggingService(database, book)),
+    ]

@@ -1,0 +1,180 @@
+"""Signing in to the lab, its users and their tokens, as the system's own clients use them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import PASSWORD, Person, Running
+
+
+async def sign_in(busbar: Running, email: str, password: str = PASSWORD) -> httpx.AsyncClient:
+    """Return a client that has signed in."""
+    answer = await busbar.http().post("/api/v1/auth/login", json={"email": email, "password": password})
+    assert answer.status_code == 200, answer.text
+    return busbar.http(answer.json()["access_token"], **{"X-Nothing": "1"})
+
+
+@pytest.fixture
+async def admin(busbar: Running, alice: Person) -> httpx.AsyncClient:
+    """The administrator of a lab."""
+    return await sign_in(busbar, alice.email)
+
+
+async def person(busbar: Running, admin: httpx.AsyncClient, name: str, role: str) -> httpx.AsyncClient:
+    """Make a user of the lab and sign them in."""
+    body = {"email": f"{name.lower().replace(' ', '.')}@lab.local", "username": name, "password": PASSWORD, "role": role}
+    answer = await admin.post("/api/v1/users", json=body)
+    assert (answer.status_code, answer.json()) == (201, {"status": "success", "message": "User successfully created."})
+    return await sign_in(busbar, body["email"])
+
+
+async def test_signing_in_tells_who_it_is_and_leaves_a_log_entry(busbar: Running, alice: Person) -> None:
+    answer = await busbar.http().post("/api/v1/auth/login", json={"email": alice.email, "password": PASSWORD})
+    body = answer.json()
+    assert (body["status"], body["message"]) == ("success", "Successfully logged in.")
+    assert (body["public_id"], body["username"]) == (alice.id, "alice")
+    client = busbar.http(body["access_token"], **{"X-Nothing": "1"})
+    me = (await client.get("/api/v1/auth/me")).json()
+    assert (me["role"], me["admin"], me["sso_provider"]) == ("admin", True, None)
+    assert me["registered_on"] == me["created_on"]
+    newest = (await client.get("/api/v1/logging/")).json()["data"][0]
+    assert newest["content"] == "User 'alice' logged in."
+    assert (newest["logging_type"], newest["status_type"], newest["user_public_id"]) == ("info", "unread", alice.id)
+
+
+@pytest.mark.parametrize("body", [{"email": "alice@example.com", "password": "wrong"}, {"email": "no@one.io", "password": "x"}])
+async def test_a_wrong_password_and_an_unknown_address_look_the_same(busbar: Running, alice: Person, body: Any) -> None:
+    answer = await busbar.http().post("/api/v1/auth/login", json=body)
+    assert (answer.status_code, answer.json()) == (401, {"detail": "Invalid email or password."})
+
+
+async def test_signing_out_ends_the_access_token_but_not_an_api_token(busbar: Running, admin: httpx.AsyncClient) -> None:
+    made = (await admin.post("/api/v1/tokens", json={"name": "controller"})).json()
+    assert made["token"].startswith("wm_")
+    assert len(made["token"]) == 67
+    script = busbar.http(made["token"], **{"X-Nothing": "1"})
+    assert (await script.post("/api/v1/auth/logout")).json()["message"] == "Successfully logged out."
+    assert (await script.get("/api/v1/auth/me")).status_code == 200
+    assert (await admin.post("/api/v1/auth/logout")).status_code == 200
+    answer = await admin.get("/api/v1/auth/me")
+    assert (answer.status_code, answer.json()) == (401, {"detail": "Token has been revoked."})
+
+
+async def test_each_refusal_of_a_credential_says_what_is_wrong_with_it(busbar: Running, admin: httpx.AsyncClient) -> None:
+    async def told(credential: str | None) -> str:
+        answer = await busbar.http(credential, **{"X-Nothing": "1"}).get("/api/v1/auth/me")
+        assert answer.status_code == 401
+        return answer.json()["detail"]
+
+    past = (await admin.post("/api/v1/tokens", json={"name": "old", "expires_at": "2020-01-01T00:00:00Z"})).json()
+    deleted = (await admin.post("/api/v1/tokens", json={"name": "gone"})).json()
+    await admin.delete(f"/api/v1/tokens/{deleted['public_id']}")
+    short = await sign_in(busbar, "alice@example.com")
+    assert await told(None) == "Authentication required."
+    assert await told("not-a-token") == "Invalid or expired token."
+    assert await told("wm_nonsense") == "Invalid API token."
+    assert await told(past["token"]) == "API token has expired."
+    assert await told(deleted["token"]) == "Invalid API token."
+    busbar.clock.forward(seconds=1440 * 60 + 1)
+    answer = await short.get("/api/v1/auth/me")
+    assert answer.json() == {"detail": "Invalid or expired token."}
+
+
+async def test_a_new_role_counts_from_the_next_call(busbar: Running, admin: httpx.AsyncClient) -> None:
+    viewer = await person(busbar, admin, "vera", "viewer")
+    me = (await viewer.get("/api/v1/auth/me")).json()
+    refused = await viewer.post("/api/v1/logging", json={})
+    assert (refused.status_code, refused.json()) == (403, {"detail": "Operator privileges required."})
+    await admin.put(f"/api/v1/users/{me['public_id']}", json={"role": "operator"})
+    assert (await viewer.post("/api/v1/logging", json={"content": "started"})).status_code == 201
+    refused = await viewer.get("/api/v1/users")
+    assert (refused.status_code, refused.json()) == (403, {"detail": "Admin privileges required."})
+
+
+async def test_people_change_themselves_but_neither_others_nor_their_role(busbar: Running, admin: httpx.AsyncClient) -> None:
+    vera, otto = await person(busbar, admin, "Vera Smith", "viewer"), await person(busbar, admin, "otto", "operator")
+    me = (await vera.get("/api/v1/auth/me")).json()
+    other = (await otto.get("/api/v1/auth/me")).json()["public_id"]
+    mine = f"/api/v1/users/{me['public_id']}"
+    assert (await vera.put(mine, json={"username": "Vera", "email": None})).status_code == 200
+    assert (await vera.get(mine)).json()["email"] == me["email"]
+    answer = await vera.put(mine, json={"role": "viewer"})
+    assert (answer.status_code, answer.json()) == (403, {"detail": "Only admins can change user roles."})
+    for unknown in (other, "nobody"):
+        answer = await vera.put(f"/api/v1/users/{unknown}", json={"username": "x2"})
+        assert (answer.status_code, answer.json()) == (403, {"detail": "You can only update your own profile."})
+    answer = await vera.put(mine, json={"username": "OTTO"})
+    assert (answer.status_code, answer.json()) == (409, {"detail": "User already exists."})
+
+
+async def test_a_deleted_user_is_gone_with_what_they_wrote_and_their_name_is_free(
+    busbar: Running, admin: httpx.AsyncClient
+) -> None:
+    otto = await person(busbar, admin, "otto", "operator")
+    token = (await otto.post("/api/v1/tokens", json={"name": "rig"})).json()["token"]
+    await otto.post("/api/v1/logging", json={"content": "by otto"})
+    user_id = (await otto.get("/api/v1/auth/me")).json()["public_id"]
+    assert (await admin.delete(f"/api/v1/users/{user_id}")).json()["message"] == "User successfully deleted."
+    assert (await otto.get("/api/v1/auth/me")).json() == {"detail": "User not found."}
+    script = await busbar.http(token, **{"X-Nothing": "1"}).get("/api/v1/auth/me")
+    assert script.json() == {"detail": "Token owner not found."}
+    entries = (await admin.get("/api/v1/logging?page_size=100")).json()["data"]
+    assert "by otto" not in [entry["content"] for entry in entries]
+    answer = await admin.get(f"/api/v1/users/{user_id}")
+    assert (answer.status_code, answer.json()) == (404, {"detail": f"User '{user_id}' not found."})
+    await person(busbar, admin, "otto", "viewer")
+
+
+async def test_the_last_administrator_stays(busbar: Running, alice: Person, admin: httpx.AsyncClient) -> None:
+    for answer in (
+        await admin.delete(f"/api/v1/users/{alice.id}"),
+        await admin.put(f"/api/v1/users/{alice.id}", json={"role": "viewer"}),
+    ):
+        assert (answer.status_code, answer.json()) == (409, {"detail": "the last administrator must stay"})
+    second = await person(busbar, admin, "adam", "admin")
+    adam = (await second.get("/api/v1/auth/me")).json()["public_id"]
+    both = await asyncio.gather(admin.delete(f"/api/v1/users/{adam}"), second.delete(f"/api/v1/users/{alice.id}"))
+    assert sorted(answer.status_code for answer in both) in ([200, 401], [200, 403], [200, 404], [200, 409])
+    assert len([answer for answer in both if answer.status_code == 200]) == 1
+
+
+async def test_users_of_another_organisation_do_not_exist(
+    busbar: Running, admin: httpx.AsyncClient, alice: Person, eve: Person
+) -> None:
+    stranger = await sign_in(busbar, eve.email)
+    for answer in (await stranger.get(f"/api/v1/users/{alice.id}"), await stranger.delete(f"/api/v1/users/{alice.id}")):
+        assert (answer.status_code, answer.json()) == (404, {"detail": f"User '{alice.id}' not found."})
+    assert [user["public_id"] for user in (await stranger.get("/api/v1/users/")).json()["data"]] == [eve.id]
+
+
+async def test_administrators_see_everybodys_tokens_and_others_their_own(busbar: Running, admin: httpx.AsyncClient) -> None:
+    otto = await person(busbar, admin, "otto", "operator")
+    mine = (await otto.post("/api/v1/tokens", json={"name": "rig"})).json()
+    theirs = (await admin.post("/api/v1/tokens", json={"name": "office"})).json()
+    assert [t["name"] for t in (await otto.get("/api/v1/tokens")).json()["data"]] == ["rig"]
+    page = (await admin.get("/api/v1/tokens")).json()
+    assert ([t["name"] for t in page["data"]], page["total"], page["page_size"]) == (["office", "rig"], 2, 25)
+    assert "token" not in page["data"][0]
+    answer = await otto.delete(f"/api/v1/tokens/{theirs['public_id']}")
+    assert (answer.status_code, answer.json()) == (403, {"detail": "Cannot delete another user's token."})
+    assert (await admin.delete(f"/api/v1/tokens/{mine['public_id']}")).json()["message"] == "API token deleted."
+    answer = await admin.delete(f"/api/v1/tokens/{mine['public_id']}")
+    assert (answer.status_code, answer.json()) == (404, {"detail": "API token not found."})
+
+
+async def test_the_use_of_a_token_shows_at_once(busbar: Running, admin: httpx.AsyncClient) -> None:
+    token = (await admin.post("/api/v1/tokens", json={"name": "rig"})).json()
+    assert (await admin.get("/api/v1/tokens")).json()["data"][0]["last_used_at"] is None
+    await busbar.http(token["token"], **{"X-Nothing": "1"}).get("/api/v1/auth/me")
+    assert (await admin.get("/api/v1/tokens")).json()["data"][0]["last_used_at"] is not None
+
+
+async def test_a_page_out_of_range_is_refused_and_one_past_the_end_is_empty(admin: httpx.AsyncClient) -> None:
+    for query in ("page=0", "page_size=0", "page_size=101", "page=x"):
+        assert (await admin.get(f"/api/v1/users?{query}")).status_code == 422
+    page = (await admin.get("/api/v1/users?page=9")).json()
+    assert (page["page"], page["page_size"], page["total"], page["data"]) == (9, 25, 1, [])
