@@ -75,13 +75,21 @@ class Signals:
 
     def __init__(self, database: Database, publish: Publish, clock: Clock) -> None:
         self._database = database
-        self._publish = publish
+        self._listeners = [publish]
         self._clock = clock
         self._store = Store()
         self._directory = self._store.directory
         self._connections: Counter[int] = Counter()
         self._task: asyncio.Task[None] | None = None
         self.recordings = Recordings(database, clock, self._directory.recordings)
+
+    def on_written(self, listener: Publish) -> None:
+        """Call a listener after each commit, in commit order, after those that were there before it."""
+        self._listeners.append(listener)
+
+    def _publish(self, events: Sequence[Event]) -> None:
+        for listener in self._listeners:
+            listener(events)
 
     async def start(self) -> None:
         """Load devices, channels and latest values, and finish deletions that a stop interrupted."""

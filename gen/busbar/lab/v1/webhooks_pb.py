@@ -586,7 +586,7 @@ class Delivery(Message[_DeliveryFields]):
             string event_type = 2;
             ```
         status:
-            `pending` until the outcome is final, then `delivered` or `dead_letter`.
+            `pending` until the outcome is final, then `delivered` or `dead_letter`. None is ever `failed`.
 
             ```proto
             string status = 3;
@@ -598,7 +598,7 @@ class Delivery(Message[_DeliveryFields]):
             int32 attempts = 4;
             ```
         last_error:
-            Why the last attempt failed; null when none has.
+            Why the last attempt failed, such as `HTTP 500`, `Timeout` or `Transport error: ...`; null when it did not.
 
             ```proto
             optional string last_error = 5;

@@ -1,0 +1,71 @@
+"""Trying a rule out on stored points: reads them page by page in the order of time and changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from core.lab.conditions import Condition, number_of
+from core.signals.series import Place, Selection
+from core.signals.service import Signals
+
+MOST_FIRINGS = 1000
+"""Firings that are kept; further ones are counted."""
+PAGE = 5000
+"""Points read at once."""
+
+
+@dataclass(slots=True)
+class Trial:
+    """A rule that looks at points as they come, as it would have done when they arrived.
+
+    Points of one instant arrived together, and of those a rule sees the last one only. The cooldown runs by the times of the
+    points.
+
+    Attributes:
+        firings: Time and value of the first firings.
+        total: How many firings there are.
+        examined: How many points came.
+    """
+
+    condition: Condition
+    cooldown_us: int
+    firings: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
+    total: int = 0
+    examined: int = 0
+    _last_us: int | None = None
+    _open: tuple[int, object] | None = None
+
+    def look(self, at_us: int, value: object) -> None:
+        """Take the next point; times never go back."""
+        self.examined += 1
+        if self._open is not None and self._open[0] != at_us:
+            self.close()
+        self._open = at_us, value
+
+    def close(self) -> None:
+        """Decide about the last instant."""
+        if self._open is None:
+            return
+        at_us, value = self._open
+        self._open = None
+        number = number_of(value)
+        rested = self._last_us is None or at_us - self._last_us >= self.cooldown_us
+        if number is None or not rested or not self.condition.met_by(number):
+            return
+        self._last_us = at_us
+        self.total += 1
+        if len(self.firings) < MOST_FIRINGS:
+            self.firings.append((at_us, number))
+
+
+async def run(signals: Signals, chosen: Selection, trial: Trial) -> Trial:
+    """Show a trial all points of a selection."""
+    after: Place | None = None
+    while True:
+        page = await signals.page(chosen, after, PAGE)
+        for placed in page:
+            trial.look(placed.point.at_us, placed.point.value)
+        if len(page) < PAGE:
+            trial.close()
+            return trial
+        after = page[-1].place
