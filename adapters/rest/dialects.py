@@ -335,8 +335,25 @@ def _lab_envelope(refusal: Refusal, asked: Asked) -> tuple[str, bytes]:
 
 def _lab_violation(violation: FieldViolation, asked: Asked) -> dict[str, object]:
     where = asked.locate(str(violation.path[0])) if asked.locate is not None and violation.path else "body"
-    kind = LAB_TYPES.get(violation.rule) or LAB_BOUNDS.get(violation.rule.rpartition(".")[2], "value_error")
-    return {"type": kind, "loc": [where, *violation.path], "msg": violation.description, "input": _plain(violation.value)}
+    kind, message = _lab_type(violation), violation.description
+    detail = {"type": kind, "loc": [where, *violation.path], "msg": message, "input": _plain(violation.value)}
+    if kind == "value_error" and not violation.path:
+        # What concerns several fields at once.
+        detail |= {"msg": f"Value error, {message}", "ctx": {"error": {}}}
+    return detail
+
+
+def _lab_type(violation: FieldViolation) -> str:
+    bound = violation.rule.rpartition(".")[2]
+    lower, _, upper = bound.partition("_")
+    if upper in LAB_BOUNDS:
+        # A rule with two bounds carries the lower one.
+        bound = lower if _is_below(violation.value, violation.limit) else upper
+    return LAB_TYPES.get(violation.rule) or LAB_BOUNDS.get(bound, "value_error")
+
+
+def _is_below(value: object, limit: object) -> bool:
+    return isinstance(value, int | float) and isinstance(limit, int | float) and value < limit
 
 
 def _plain(value: object) -> object:
