@@ -36,7 +36,7 @@ def services(found: Foundations) -> list[tuple[DescService, object]]:
     book = LogBook(clock)
     gone.on_forget(book.forget_user)
     events = found.keep(EventDirectory(database))
-    events_gone = EventsGone()
+    events_gone = found.keep(EventsGone())
     return [
         *_reactions(found, book, events, gone, events_gone),
         (auth_pb.desc().services[0], AuthService(database, found.identity, members, tokens, book)),
