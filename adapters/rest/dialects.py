@@ -16,14 +16,14 @@ from math import ceil
 from typing import Any
 
 import orjson
-from protobuf import DescFieldValueList, DescFieldValueMessage, DescMessage
+from protobuf import DescField, DescFieldValueList, DescFieldValueMessage, DescMessage
 
 from adapters.rest.body import UnsupportedMediaType
 from adapters.rest.codec import Style, as_object
 from adapters.rest.descriptors import field_by_name, json_name
 from core.kernel.errors import DomainError, FieldViolation
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
-from gen.busbar.api.v1.options_pb import CredentialKind, Limit, Rest, Surface
+from gen.busbar.api.v1.options_pb import CredentialKind, Limit, Rest, Surface, ext_secret
 
 Headers = dict[bytes, bytes]
 """Header fields of a request by lower-case name."""
@@ -187,11 +187,16 @@ class Dialect:
             found = field_by_name(message, part) if message is not None else None
             name = part if found is None else json_name(found, declared=self.style.declared_names)
             text += f".{name}" if text else name
-            value = None if found is None else found.value
-            inner = value.element if isinstance(value, DescFieldValueList) else value
-            inner = inner.message if isinstance(inner, DescFieldValueMessage) else inner
-            message = inner if isinstance(inner, DescMessage) else None
+            message = None if found is None else _inner(found)
         return text
+
+
+def _inner(found: DescField) -> DescMessage | None:
+    """Return the type of the message, or of the messages, in a field."""
+    value = found.value
+    inner = value.element if isinstance(value, DescFieldValueList) else value
+    inner = inner.message if isinstance(inner, DescFieldValueMessage) else inner
+    return inner if isinstance(inner, DescMessage) else None
 
 
 def retry_after(error: DomainError | None) -> str | None:
@@ -336,7 +341,7 @@ def _lab_envelope(refusal: Refusal, asked: Asked) -> tuple[str, bytes]:
 def _lab_violation(violation: FieldViolation, asked: Asked) -> dict[str, object]:
     where = asked.locate(str(violation.path[0])) if asked.locate is not None and violation.path else "body"
     kind, message = _lab_type(violation), violation.description
-    detail = {"type": kind, "loc": [where, *violation.path], "msg": message, "input": _plain(violation.value)}
+    detail = {"type": kind, "loc": [where, *violation.path], "msg": message, "input": _shown(violation, asked.request)}
     if kind == "value_error" and not violation.path:
         # What concerns several fields at once.
         detail |= {"msg": f"Value error, {message}", "ctx": {"error": {}}}
@@ -354,6 +359,18 @@ def _lab_type(violation: FieldViolation) -> str:
 
 def _is_below(value: object, limit: object) -> bool:
     return isinstance(value, int | float) and isinstance(limit, int | float) and value < limit
+
+
+def _shown(violation: FieldViolation, message: DescMessage | None) -> object:
+    """Return what came, unless it may be a secret."""
+    for part in violation.path:
+        found = field_by_name(message, part) if message is not None and isinstance(part, str) else None
+        if found is None:
+            continue
+        if found.proto.options and found.proto.options[ext_secret]:
+            return None
+        message = _inner(found)
+    return _plain(violation.value)
 
 
 def _plain(value: object) -> object:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
+from contextlib import asynccontextmanager
 
 from sqlalchemy import delete, or_, update
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -97,7 +99,7 @@ class DashboardService:
 
     async def create_widget(self, request: CreateWidgetRequest, call: Call) -> Widget:
         """Put a widget on a dashboard."""
-        async with self._database.unit_of_work() as session:
+        async with self._with_event() as session:
             dashboard = await _changeable(session, call.caller, request.dashboard_id)
             row = WidgetRow(
                 public_id=new_public_id(),
@@ -118,7 +120,7 @@ class DashboardService:
         """Change the named fields of a widget."""
         plain = ("title", "x", "y", "w", "h", "config_json")
         values = named_values(request, "event_public_id", *plain, nullable=("event_public_id", "config_json"))
-        async with self._database.unit_of_work() as session:
+        async with self._with_event() as session:
             row = await _widget_on(session, call.caller, request.dashboard_id, request.widget_id)
             if "event_public_id" in values:
                 values["event_id"] = self._event(call, values.pop("event_public_id"))
@@ -132,6 +134,15 @@ class DashboardService:
             row = await _widget_on(session, call.caller, request.dashboard_id, request.widget_id)
             await session.delete(row)
         return StatusResponse(status="success", message="Widget successfully deleted.")
+
+    @asynccontextmanager
+    async def _with_event(self) -> AsyncGenerator[AsyncSession]:
+        """Open a unit of work that may meet an event which is being deleted."""
+        try:
+            async with self._database.unit_of_work() as session:
+                yield session
+        except IntegrityError as error:
+            raise NotFound("Event not found.") from error
 
     def _event(self, call: Call, public_id: str | None) -> str | None:
         if public_id is not None and self._events.by_public_id(call.caller.org_id, public_id) is None:

@@ -30,5 +30,5 @@ class EventRow(SQLModel, table=True):
     max_value: float = Field(sa_type=Double)
     unit: str = Field(max_length=255)
     type: str = Field(max_length=16)
-    user_id: str = Field(max_length=64, index=True)
+    user_id: str | None = Field(default=None, max_length=64, index=True)
     created_us: int = Field(sa_type=BigInteger)

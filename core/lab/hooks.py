@@ -86,9 +86,7 @@ class Webhooks:
         time = to_datetime(self._clock.now_us() if at_us is None else at_us).isoformat()
         body = {"type": event_type, "time": time, **payload}
         for hook in hooks:
-            await self._outbox.enqueue(
-                session, KIND, body, org_id, id=new_public_id(), subject=hook, max_attempts=ATTEMPTS
-            )
+            await self._outbox.enqueue(session, KIND, body, org_id, id=new_public_id(), subject=hook, max_attempts=ATTEMPTS)
 
     async def dispatch_later(
         self, org_id: str, event_type: str, payload: Mapping[str, object], at_us: int | None = None

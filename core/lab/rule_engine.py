@@ -1,14 +1,9 @@
-"""Rules at work. Values are compared in memory; storage is asked only when a rule is about to fire.
-
-Values of the lab's own doors come by `evaluate`, which waits until what fires is committed. All others, such as those of pins
-and metrics that are linked to an event, come by `observe`, which is called after each commit of points and must not wait: what
-is to fire goes into a bounded queue.
-"""
+"""Rules at work. Values are compared in memory; storage is asked only when a rule is about to fire."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,21 +13,12 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from core.kernel.clock import MICROSECONDS, Clock
-from core.lab.conditions import Condition, number_of
-from core.lab.event_directory import EventDirectory, KnownEvent
+from core.lab.conditions import Condition
+from core.lab.event_directory import KnownEvent
 from core.lab.hooks import THRESHOLD_EXCEEDED, Webhooks
 from core.lab.log_book import LogBook
 from core.lab.rules_tables import RuleRow
-from core.signals.model import Column, Event, PointsWritten
-from core.signals.service import Signals
 from core.storage.database import Database
-
-BY = "lab"
-"""Writer of the points that come by `evaluate`."""
-MOST_WAITING = 10_000
-"""Firings that may wait; further ones are dropped and counted in the log."""
-MOST_TOGETHER = 256
-"""Firings in one transaction."""
 
 # One statement both asks and sets, so of any number that try at once only one fires.
 _CLAIM = text("""
@@ -97,43 +83,25 @@ class RuleEngine:
     def __init__(
         self,
         database: Database,
-        signals: Signals,
-        events: EventDirectory,
         webhooks: Webhooks,
         book: LogBook,
         clock: Clock,
     ) -> None:
         self._database = database
-        self._signals = signals
-        self._events = events
         self._webhooks = webhooks
         self._book = book
         self._clock = clock
         self._rules: dict[str, dict[str, tuple[KnownRule, ...]]] = {}
         self._refreshing = asyncio.Lock()
-        self._waiting: deque[Firing] = deque()
-        self._dropped = 0
-        self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self._stopping = False
-        signals.on_written(self.observe)
 
     async def start(self) -> None:
-        """Learn about all rules and begin to fire."""
+        """Learn about all rules."""
         async with self._database.read() as session:
             rows = (await session.exec(select(RuleRow).where(col(RuleRow.enabled)))).all()
         by_org: defaultdict[str, list[RuleRow]] = defaultdict(list)
         for row in rows:
             by_org[row.org_id].append(row)
         self._rules = {org_id: _by_event(found) for org_id, found in by_org.items()}
-        self._task = asyncio.create_task(self._run(), name="lab-rules")
-
-    async def stop(self) -> None:
-        """Fire what waits, and end."""
-        self._stopping = True
-        self._wake.set()
-        if self._task is not None:
-            await self._task
 
     async def refresh(self, org_id: str) -> None:
         """Learn about the rules of an organisation after a commit that changed them."""
@@ -144,52 +112,21 @@ class RuleEngine:
                 rows = (await session.exec(query)).all()
             self._rules[org_id] = _by_event(rows)
 
+    def has_rules(self, org_id: str) -> bool:
+        """Whether an organisation has any rule that is enabled."""
+        return bool(self._rules.get(org_id))
+
     async def user_forgotten(self, org_id: str, _user_id: str) -> None:
         """Learn that the rules of a user are gone."""
         await self.refresh(org_id)
 
     async def evaluate(self, org_id: str, event: KnownEvent, value: float, at_us: int) -> None:
         """Compare the last value of an event that a commit stored, and fire. A failure is logged and never raised."""
-        firings = list(self._due(org_id, event, value, at_us))
+        firings = list(self.due(org_id, event, value, at_us))
         if firings:
-            await self._fire(firings)
+            await self.fire(firings)
 
-    def observe(self, events: Sequence[Event]) -> None:
-        """Compare the last values of events whose points came by another way; called after each commit of points."""
-        for event in events:
-            if isinstance(event, PointsWritten) and event.by != BY and self._rules.get(event.org_id):
-                self._observe(event)
-
-    def _observe(self, written: PointsWritten) -> None:
-        for known, value in self._last_values(written):
-            # Times of devices are whatever their clocks say; what fires, fires now.
-            for firing in self._due(written.org_id, known, value, self._clock.now_us()):
-                if len(self._waiting) < MOST_WAITING:
-                    self._waiting.append(firing)
-                else:
-                    self._dropped += 1
-                self._wake.set()
-
-    def _last_values(self, written: PointsWritten) -> Iterator[tuple[KnownEvent, float]]:
-        """Yield the events of the channels in a batch, each with its newest value where that is a number."""
-        newest: dict[int, tuple[int, object]] = {}
-        for column in written.columns:
-            channel_id = self._channel(written.org_id, column)
-            if channel_id is not None and column.times_us and self._events.by_channel(channel_id):
-                at_us, value = _newest(column)
-                if channel_id not in newest or at_us >= newest[channel_id][0]:
-                    newest[channel_id] = at_us, value
-        for channel_id, (_, value) in newest.items():
-            number = number_of(value)
-            if number is not None:
-                yield from ((event, number) for event in self._events.by_channel(channel_id))
-
-    def _channel(self, org_id: str, column: Column) -> int | None:
-        device = self._signals.find_device(org_id, column.device)
-        channel = None if device is None else self._signals.find_channel(device.id, column.channel)
-        return None if channel is None else channel.id
-
-    def _due(self, org_id: str, event: KnownEvent, value: float, at_us: int) -> Iterator[Firing]:
+    def due(self, org_id: str, event: KnownEvent, value: float, at_us: int) -> Iterator[Firing]:
         """Yield what is to fire. A rule with a cooldown counts as fired from here on, so that it is not asked for again."""
         now = self._clock.now_us()
         for rule in self._rules.get(org_id, {}).get(event.public_id, ()):
@@ -197,18 +134,8 @@ class RuleEngine:
                 rule.last_us = now
                 yield Firing(rule, value, at_us)
 
-    async def _run(self) -> None:
-        while not self._stopping or self._waiting:
-            self._wake.clear()
-            if self._dropped:
-                log.warning("more rules fired than can be told", dropped=self._dropped)
-                self._dropped = 0
-            if self._waiting:
-                await self._fire([self._waiting.popleft() for _ in range(min(MOST_TOGETHER, len(self._waiting)))])
-            else:
-                await self._wake.wait()
-
-    async def _fire(self, firings: Sequence[Firing]) -> None:
+    async def fire(self, firings: Sequence[Firing]) -> None:
+        """Do what rules say that are due, in one transaction. A failure is logged and never raised."""
         stale: set[str] = set()
         try:
             async with self._database.unit_of_work() as session:
@@ -258,10 +185,3 @@ def _by_event(rows: Iterable[RuleRow]) -> dict[str, tuple[KnownRule, ...]]:
     for row in rows:
         found[row.event_id].append(KnownRule.of(row))
     return {event_id: tuple(rules) for event_id, rules in found.items()}
-
-
-def _newest(column: Column) -> tuple[int, object]:
-    """Return time and value of the newest point, of the last one where several are equally new."""
-    times = column.times_us
-    at_us = max(times)
-    return at_us, next(column.values[index] for index in range(len(times) - 1, -1, -1) if times[index] == at_us)

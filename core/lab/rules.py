@@ -12,7 +12,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from core.kernel.call import Call
 from core.kernel.clock import MICROSECONDS, Clock, from_timestamp, to_exact_timestamp
-from core.kernel.errors import InvalidArgument, NotFound
+from core.kernel.errors import DomainError, InvalidArgument, NotFound
 from core.kernel.patches import named_values
 from core.lab import rule_trial
 from core.lab.conditions import Condition
@@ -25,6 +25,7 @@ from core.lab.rules_tables import RuleRow
 from core.signals.series import Selection
 from core.signals.service import Signals
 from core.storage.database import Database
+from core.storage.errors import is_unique_violation
 from gen.busbar.lab.v1.common_pb import StatusResponse
 from gen.busbar.lab.v1.rules_pb import (
     CreateRuleRequest,
@@ -47,9 +48,7 @@ COOLDOWN_SECONDS = 60
 class RuleService:
     """Keeps rules, and tries them out on stored points."""
 
-    def __init__(
-        self, database: Database, signals: Signals, events: EventDirectory, engine: RuleEngine, clock: Clock
-    ) -> None:
+    def __init__(self, database: Database, signals: Signals, events: EventDirectory, engine: RuleEngine, clock: Clock) -> None:
         self._database = database
         self._signals = signals
         self._events = events
@@ -86,7 +85,7 @@ class RuleService:
             async with self._database.unit_of_work() as session:
                 session.add(row)
         except IntegrityError as error:
-            raise already_exists("Rule") from error
+            raise _refusal(error, row.event_id) from error
         await self._engine.refresh(org_id)
         return StatusResponse(status="success", message="Rule successfully created.")
 
@@ -109,7 +108,7 @@ class RuleService:
                 if fault is not None:
                     raise InvalidArgument(fault)
         except IntegrityError as error:
-            raise already_exists("Rule") from error
+            raise _refusal(error, request.event_public_id) from error
         await self._engine.refresh(org_id)
         return StatusResponse(status="success", message="Rule successfully updated.")
 
@@ -175,6 +174,11 @@ async def _find(session: AsyncSession, org_id: str, public_id: str, *, lock: boo
     if row is None:
         raise not_found("Rule", public_id)
     return row
+
+
+def _refusal(error: IntegrityError, event_id: str) -> DomainError:
+    """Return what a race was lost against: a name that was taken meanwhile, or an event that was deleted."""
+    return already_exists("Rule") if is_unique_violation(error) else NotFound("Event not found.", event=event_id)
 
 
 def _changes(request: UpdateRuleRequest) -> dict[str, Any]:

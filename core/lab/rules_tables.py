@@ -25,7 +25,7 @@ class RuleRow(SQLModel, table=True):
     org_id: str = Field(foreign_key="org.id", max_length=64)
     user_id: str = Field(max_length=64, index=True)
     name: str = Field(max_length=255)
-    event_id: str = Field(max_length=36, index=True)
+    event_id: str = Field(foreign_key="lab_event.public_id", ondelete="CASCADE", max_length=36, index=True)
     operator: str = Field(max_length=16)
     threshold: float = Field(sa_type=Double)
     threshold_high: float | None = Field(default=None, sa_type=Double)
@@ -94,7 +94,9 @@ class WidgetRow(SQLModel, table=True):
     dashboard_id: int = Field(foreign_key="lab_dashboard.id", ondelete="CASCADE", index=True)
     widget_type: str = Field(max_length=32)
     title: str = Field(max_length=255)
-    event_id: str | None = Field(default=None, max_length=36, index=True)
+    event_id: str | None = Field(
+        default=None, foreign_key="lab_event.public_id", ondelete="SET NULL", max_length=36, index=True
+    )
     x: int = 0
     y: int = 0
     w: int = 4

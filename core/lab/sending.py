@@ -20,21 +20,21 @@ SECONDS = 10.0
 MOST_ANSWER_BYTES = 65_536
 """How much of an answer is read; what it says does not matter."""
 MOST_SUCCESS = 299
-
-_LIMIT_SECONDS = SECONDS + 5
-"""Limit for one attempt; the exchange ends first, so that its outcome is known."""
+MARGIN_SECONDS = 5.0
+"""Time to read the webhook, beside the exchange."""
 
 
 class WebhookSender:
     """Posts deliveries. The address of a webhook is read anew for each attempt, and so is its secret."""
 
-    def __init__(self, database: Database, clock: Clock, settings: Outgoing) -> None:
+    def __init__(self, database: Database, clock: Clock, settings: Outgoing, *, seconds: float = SECONDS) -> None:
         self._database = database
         self._clock = clock
         policy = AddressPolicy.of(settings)
-        self._client = OutgoingClient(policy, seconds=SECONDS, max_bytes=MOST_ANSWER_BYTES)
+        self._client = OutgoingClient(policy, seconds=seconds, max_bytes=MOST_ANSWER_BYTES)
         # No jitter: receivers count on attempts two and four seconds apart.
-        self.handler = Handler(self.send, seconds=_LIMIT_SECONDS, backoff=Backoff(first=2.0, factor=2.0, jitter=0.0))
+        # The exchange ends before the attempt, so that its outcome is known.
+        self.handler = Handler(self.send, seconds=seconds + MARGIN_SECONDS, backoff=Backoff(first=2.0, factor=2.0, jitter=0.0))
 
     async def send(self, delivery: Delivery) -> int:
         """Make one attempt and return the status of the answer.

@@ -16,6 +16,8 @@ from core.lab.health_watch import HealthWatch
 from core.lab.hooks import KIND, Webhooks
 from core.lab.log_book import LogBook
 from core.lab.logging import LoggingService
+from core.lab.points_watch import PointsWatch
+from core.lab.readings import Readings
 from core.lab.rule_engine import RuleEngine
 from core.lab.rules import RuleService
 from core.lab.sending import WebhookSender
@@ -35,7 +37,7 @@ def services(found: Foundations) -> list[tuple[DescService, object]]:
     gone = UsersGone()
     book = LogBook(clock)
     gone.on_forget(book.forget_user)
-    events = found.keep(EventDirectory(database))
+    events = found.keep(EventDirectory(database, found.signals))
     events_gone = found.keep(EventsGone())
     return [
         *_reactions(found, book, events, gone, events_gone),
@@ -52,7 +54,8 @@ def _reactions(
     """Build what reacts to values: rules, webhooks and dashboards."""
     database, signals, clock = found.database, found.signals, found.clock
     hooks = found.keep(Webhooks(database, found.outbox, clock))
-    engine = found.keep(RuleEngine(database, signals, events, hooks, book, clock))
+    engine = found.keep(RuleEngine(database, hooks, book, clock))
+    found.keep(PointsWatch(signals, events, engine, hooks, Readings(), clock))
     found.handle(KIND, found.keep(WebhookSender(database, clock, found.settings.outgoing)).handler)
     found.keep(HealthWatch(found.health, database, hooks))
     rules = RuleService(database, signals, events, engine, clock)

@@ -133,9 +133,7 @@ class WebhookService:
                 session, org_id, kind=KIND, subject=hook, states=states, offset=page.offset, limit=page.size
             )
             total = await self._outbox.count(session, org_id, kind=KIND, subject=hook, states=states)
-        return ListDeliveriesResponse(
-            page=page.number, page_size=page.size, total=total, data=[_delivery(row) for row in rows]
-        )
+        return ListDeliveriesResponse(page=page.number, page_size=page.size, total=total, data=[_delivery(row) for row in rows])
 
     async def redeliver_delivery(self, request: RedeliverDeliveryRequest, call: Call) -> StatusResponse:
         """Send a dead letter again."""

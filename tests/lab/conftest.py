@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import httpx
 import pytest
 
+from core.lab.event_directory import EventDirectory
+from core.lab.event_tables import EventRow
+from core.lab.ids import new_public_id
 from tests.conftest import PASSWORD, Person, Running
 
 
@@ -33,18 +34,24 @@ async def person(busbar: Running, admin: httpx.AsyncClient, name: str, role: str
 
 async def linked(busbar: Running, owner: Person, device: str, channel: str, name: str = "Temperature") -> str:
     """Make an event of a channel that exists, and return its id."""
-    from core.lab.event_directory import EventDirectory
-    from core.lab.event_tables import EventRow
-    from core.lab.ids import new_public_id
-
     signals = busbar.app.signals
     found = signals.find_device(owner.org_id, device)
     assert found is not None
     known = signals.find_channel(found.id, channel)
     assert known is not None
     row = EventRow(
-        public_id=new_public_id(), org_id=owner.org_id, channel_id=known.id, device_id=found.id, linked=True, name=name,
-        min_value=0, max_value=1, unit="K", type="sensor", user_id=owner.id, created_us=0,
+        public_id=new_public_id(),
+        org_id=owner.org_id,
+        channel_id=known.id,
+        device_id=found.id,
+        linked=True,
+        name=name,
+        min_value=0,
+        max_value=1,
+        unit="K",
+        type="sensor",
+        user_id=owner.id,
+        created_us=0,
     )
     async with busbar.app.database.unit_of_work() as session:
         session.add(row)

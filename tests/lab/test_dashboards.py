@@ -204,9 +204,7 @@ async def test_every_door_keeps_dashboards(busbar: Running, alice: Person, door:
     widget = await client.call(
         "DashboardService.CreateWidget", dashboard_id=board.public_id, widget_type="gauge", title="t", w=2
     )
-    await client.call(
-        "DashboardService.UpdateWidget", dashboard_id=board.public_id, widget_id=widget.public_id, title="u"
-    )
+    await client.call("DashboardService.UpdateWidget", dashboard_id=board.public_id, widget_id=widget.public_id, title="u")
     await client.call("DashboardService.UpdateDashboard", public_id=board.public_id, is_global=True)
     read = await client.call("DashboardService.GetDashboard", public_id=board.public_id)
     assert (read.is_global, [(w.title, w.w) for w in read.widgets]) == (True, [("u", 2)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -329,8 +329,6 @@ async def test_two_engines_on_one_database_fire_a_rule_once(
     await asyncio.gather(*(one.evaluate(alice.org_id, known, 31.0, 0) for one in engines))
     assert len(await log_of(admin)) == 2
     assert await fired(admin, made["public_id"]) is not None
-    for one in engines:
-        await one.stop()
 
 
 async def test_a_changed_rule_counts_from_the_next_value(
@@ -357,7 +355,7 @@ async def test_values_that_meet_no_rule_never_touch_the_database(
     unit_of_work = database.unit_of_work
 
     @asynccontextmanager
-    async def counted() -> AsyncIterator[AsyncSession]:
+    async def counted() -> AsyncGenerator[AsyncSession]:
         opened.append("unit of work")
         async with unit_of_work() as session:
             yield session
@@ -396,7 +394,6 @@ async def test_a_cooldown_outlives_a_restart(start: Any, alice: Person, busbar: 
     again = await another_engine(busbar)
     await again.evaluate(alice.org_id, event_of(busbar, alice, event), 31.0, 0)
     assert len(await log_of(admin)) == 1
-    await again.stop()
 
 
 def engine_of(busbar: Running) -> RuleEngine:
@@ -406,9 +403,8 @@ def engine_of(busbar: Running) -> RuleEngine:
 
 async def another_engine(busbar: Running) -> RuleEngine:
     """Return one more engine on a server's database, as another process would have it."""
-    app, found = busbar.app, busbar.app.found
-    directory, hooks = found.part(EventDirectory), found.part(Webhooks)
-    engine = RuleEngine(app.database, app.signals, directory, hooks, LogBook(busbar.clock), busbar.clock)
+    hooks = busbar.app.found.part(Webhooks)
+    engine = RuleEngine(busbar.app.database, hooks, LogBook(busbar.clock), busbar.clock)
     await engine.start()
     return engine
 

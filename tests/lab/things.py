@@ -23,7 +23,7 @@ async def measure(busbar: Running, owner: Person, value: object, at_us: int | No
 async def until(check: Callable[[], Awaitable[Any]]) -> Any:
     """Wait until a check answers with something true, and return it."""
     async with asyncio.timeout(WAIT_SECONDS):
-        while not (found := await check()):
+        while not (found := await check()):  # noqa: ASYNC110 - nothing tells when another process or the outbox is done
             await asyncio.sleep(0.02)
     return found
 

@@ -52,6 +52,7 @@ def upgrade() -> None:
             ["org_id"],
             ["org.id"],
         ),
+        sa.ForeignKeyConstraint(["event_id"], ["lab_event.public_id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("org_id", "name", name="lab_rule_name"),
         sa.UniqueConstraint("public_id"),
@@ -96,6 +97,7 @@ def upgrade() -> None:
         sa.Column("h", sa.Integer(), nullable=False),
         sa.Column("config_json", sa.String(), nullable=True),
         sa.ForeignKeyConstraint(["dashboard_id"], ["lab_dashboard.id"], ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["event_id"], ["lab_event.public_id"], ondelete="SET NULL"),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("public_id"),
     )
