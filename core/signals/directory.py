@@ -120,6 +120,10 @@ class Directory:
         """Return the devices of an organisation by slug."""
         return sorted(self._by_slug.get(org_id, {}).values(), key=lambda device: device.slug)
 
+    def of_kind(self, kind: str) -> list[Device]:
+        """Return the devices of a kind, of all organisations."""
+        return [device for device in self._devices.values() if device.kind == kind]
+
     def channel(self, device_id: int, name: str) -> Channel | None:
         """Return a channel of a device."""
         return self._channels.get(device_id, {}).get(name)

@@ -127,22 +127,25 @@ class Numbers:
 
         return bool(await self._take_away(key.channel_id, job))
 
-    async def delete_recorded(self, channel_id: int, recording_id: int, start_us: int, end_us: int) -> int:
-        """Delete the points of a recording in one channel, in steps that each are a commit; return how many went."""
+    async def delete_recorded(self, channel_id: int, recording_id: int, start_us: int) -> int:
+        """Delete the points of a recording in one channel from a time on, in steps that each are a commit.
+
+        Returns how many went.
+        """
         total, more = 0, True
         while more:
-            step = partial(self._delete_step, channel_id, recording_id, start_us, end_us)
+            step = partial(self._delete_step, channel_id, recording_id, start_us)
             deleted = await self._take_away(channel_id, step)
             total += deleted
             more = deleted > 0
         return total
 
-    async def _delete_step(self, channel_id: int, recording_id: int, start_us: int, end_us: int, tx: Tx) -> Deleted:
-        first, last, going = await repair.recorded_step(tx, channel_id, recording_id, start_us, end_us)
-        if not going:
+    async def _delete_step(self, channel_id: int, recording_id: int, start_us: int, tx: Tx) -> Deleted:
+        first, last, gone = await repair.recorded_step(tx, channel_id, recording_id, start_us)
+        if not gone:
             return Deleted(0)
         await repair.rollups(tx, channel_id, first, last)
-        return Deleted(going, *await self._latest(tx, channel_id))
+        return Deleted(gone, *await self._latest(tx, channel_id))
 
     async def _latest(self, tx: Tx, channel_id: int) -> tuple[Latest | None, bool]:
         return await repair.latest(tx, channel_id, self._store.directory)

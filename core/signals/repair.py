@@ -31,7 +31,8 @@ _OF_ROLLUPS = (
 )
 _KNOWN = "SELECT at_us, num, text, seq, updated_by, written_us FROM latest WHERE channel_id = $1"
 _NEWEST = "SELECT at_us, num, text FROM point WHERE channel_id = $1 ORDER BY at_us DESC, n DESC LIMIT 1"
-_OF_RECORDING = "FROM point WHERE channel_id = $1 AND at_us >= $3 AND at_us <= $4 AND recording_id = $2"
+_OF_RECORDING = "SELECT at_us FROM point WHERE channel_id = $1 AND at_us >= $3 AND recording_id = $2 ORDER BY at_us LIMIT $4"
+_DELETE_RECORDED = "DELETE FROM point WHERE channel_id = $1 AND at_us >= $3 AND at_us <= $4 AND recording_id = $2"
 
 
 async def rollups(tx: Tx, channel_id: int, first_us: int, last_us: int) -> None:
@@ -68,13 +69,10 @@ async def latest(tx: Tx, channel_id: int, directory: Directory) -> tuple[Latest 
     return Latest(at_us, decode(num, text), *known[3:]), True
 
 
-async def recorded_step(tx: Tx, channel_id: int, recording_id: int, start_us: int, end_us: int) -> tuple[int, int, int]:
+async def recorded_step(tx: Tx, channel_id: int, recording_id: int, start_us: int) -> tuple[int, int, int]:
     """Delete some of the oldest points of a recording in a channel; return their first and last time, and how many went."""
-    arguments = channel_id, recording_id, start_us, end_us
-    first = await fetch_one(tx, f"SELECT at_us {_OF_RECORDING} ORDER BY at_us LIMIT 1", *arguments)
-    if first is None:
+    times = await tx.fetch(_OF_RECORDING, channel_id, recording_id, start_us, STEP_ROWS)
+    if not times:
         return 0, 0, 0
-    last = await fetch_one(tx, f"SELECT at_us {_OF_RECORDING} ORDER BY at_us LIMIT 1 OFFSET {STEP_ROWS - 1}", *arguments)
-    until = end_us if last is None else last[0]
-    gone = await tx.execute(f"DELETE {_OF_RECORDING}", channel_id, recording_id, first[0], until)
-    return first[0], until, gone
+    first, last = times[0][0], times[-1][0]
+    return first, last, await tx.execute(_DELETE_RECORDED, channel_id, recording_id, first, last)

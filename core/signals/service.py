@@ -144,6 +144,10 @@ class Signals:
         """Return the devices of an organisation by slug."""
         return self._directory.of_org(org_id)
 
+    def devices_of_kind(self, kind: str) -> list[Device]:
+        """Return the devices of a kind, of all organisations."""
+        return self._directory.of_kind(kind)
+
     async def update_device(self, device_id: int, *, name: str | None = None, recording: bool | None = None) -> Device:
         """Change what is given.
 

@@ -14,12 +14,11 @@ from core.signals.series import IS_NUMBER
 from core.storage.database import Database
 from core.storage.tx import Row, Tx
 
-_WINDOW = (
-    "SELECT at_us, n, channel_id, num, text FROM point WHERE channel_id = $1 AND at_us >= $2 AND at_us < $3"  # noqa: S608
-    f" AND {IS_NUMBER} ORDER BY at_us, n LIMIT $4"
-)
-_FIRST = f"SELECT at_us FROM point WHERE channel_id = $1 AND at_us >= $2 AND at_us < $3 AND {IS_NUMBER}"  # noqa: S608
-_OF_RECORDING = " AND recording_id = $"
+_WHERE = f"FROM point WHERE channel_id = $1 AND at_us >= $2 AND at_us < $3 AND {IS_NUMBER}"
+_WINDOW = f"SELECT at_us, n, channel_id, num, text {_WHERE} {{0}} ORDER BY at_us, n LIMIT $4"
+_FIRST = f"SELECT at_us {_WHERE} {{0}} ORDER BY at_us LIMIT $4"
+_OF_RECORDING = "AND recording_id = $5"
+_UNASSIGNED = "AND (recording_id IS NULL OR recording_id NOT IN (SELECT id FROM recording WHERE kind = 'experiment'))"
 _MOST_AT_ONCE = 2**62
 
 SweptPoint = tuple[int, int, int, float]
@@ -27,12 +26,25 @@ SweptPoint = tuple[int, int, int, float]
 
 
 class Stretch(NamedTuple):
-    """Points of a channel in a range, which holds its start and not its end; those of a recording only, if one is named."""
+    """Points of a channel in a range, which holds its start and not its end.
+
+    Attributes:
+        recording_id: Recording to which they belong; None for any.
+        unassigned: Leaves out those that belong to an experiment.
+    """
 
     channel_id: int
     start_us: int
     end_us: int
     recording_id: int | None = None
+    unassigned: bool = False
+
+    async def fetch(self, tx: Tx, sql: str, start_us: int, end_us: int, limit: int) -> Sequence[Row]:
+        """Run a statement of this module over the part of the stretch that lies in a range."""
+        arguments = self.channel_id, max(self.start_us, start_us), min(self.end_us, end_us), limit
+        if self.recording_id is not None:
+            return await tx.fetch(sql.format(_OF_RECORDING), *arguments, self.recording_id)
+        return await tx.fetch(sql.format(_UNASSIGNED if self.unassigned else ""), *arguments)
 
 
 class Sweep:
@@ -69,11 +81,7 @@ class Sweep:
         most = self._most if until - self._at > 1 else _MOST_AT_ONCE
         rows: list[Row] = []
         for stretch in self._within(self._at, until):
-            start, end = max(stretch.start_us, self._at), min(stretch.end_us, until)
-            sql, more = _WINDOW, ()
-            if stretch.recording_id is not None:
-                sql, more = _WINDOW.replace(" ORDER", f"{_OF_RECORDING}5 ORDER"), (stretch.recording_id,)
-            rows += await tx.fetch(sql, stretch.channel_id, start, end, most + 1 - len(rows), *more)
+            rows += await stretch.fetch(tx, _WINDOW, self._at, until, most + 1 - len(rows))
             if len(rows) > most:
                 return None
         rows.sort(key=_place)
@@ -83,11 +91,7 @@ class Sweep:
         """Return the time of the first point that is not before a time."""
         found = self._end
         for stretch in self._within(after, self._end):
-            sql, more = _FIRST, ()
-            if stretch.recording_id is not None:
-                sql, more = f"{_FIRST}{_OF_RECORDING}4", (stretch.recording_id,)
-            limits = max(stretch.start_us, after), min(stretch.end_us, found)
-            rows = await tx.fetch(f"{sql} ORDER BY at_us LIMIT 1", stretch.channel_id, *limits, *more)
+            rows = await stretch.fetch(tx, _FIRST, after, found, 1)
             found = rows[0][0] if rows else found
         return found
 
