@@ -16,13 +16,12 @@ from core.kernel.clock import Clock
 from core.lab.conditions import number_of
 from core.lab.event_directory import EventDirectory, KnownEvent
 from core.lab.hooks import SENSOR_READING, Webhooks
+from core.lab.ingest import BY
 from core.lab.readings import Readings
 from core.lab.rule_engine import Firing, RuleEngine
 from core.signals.model import Column, Event, PointsWritten
 from core.signals.service import Signals
 
-BY = "lab"
-"""Writer of the points that the lab has looked at by itself."""
 MOST_WAITING = 10_000
 """What may wait; more is dropped and counted in the log."""
 MOST_TOGETHER = 256

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from core.lab.conditions import Condition, number_of
-from core.signals.series import Place, Selection
-from core.signals.service import Signals
+from core.lab.conditions import Condition
+from core.signals.sweep import Sweep
 
 MOST_FIRINGS = 1000
 """Firings that are kept; further ones are counted."""
@@ -33,9 +32,9 @@ class Trial:
     total: int = 0
     examined: int = 0
     _last_us: int | None = None
-    _open: tuple[int, object] | None = None
+    _open: tuple[int, float] | None = None
 
-    def look(self, at_us: int, value: object) -> None:
+    def look(self, at_us: int, value: float) -> None:
         """Take the next point; times never go back."""
         self.examined += 1
         if self._open is not None and self._open[0] != at_us:
@@ -48,24 +47,19 @@ class Trial:
             return
         at_us, value = self._open
         self._open = None
-        number = number_of(value)
         rested = self._last_us is None or at_us - self._last_us >= self.cooldown_us
-        if number is None or not rested or not self.condition.met_by(number):
+        if not rested or not self.condition.met_by(value):
             return
         self._last_us = at_us
         self.total += 1
         if len(self.firings) < MOST_FIRINGS:
-            self.firings.append((at_us, number))
+            self.firings.append((at_us, value))
 
 
-async def run(signals: Signals, chosen: Selection, trial: Trial) -> Trial:
-    """Show a trial all points of a selection."""
-    after: Place | None = None
-    while True:
-        page = await signals.page(chosen, after, PAGE)
-        for placed in page:
-            trial.look(placed.point.at_us, placed.point.value)
-        if len(page) < PAGE:
-            trial.close()
-            return trial
-        after = page[-1].place
+async def run(sweep: Sweep, trial: Trial) -> Trial:
+    """Show a trial all points that a sweep reads."""
+    while page := await sweep.read():
+        for at_us, _, _, value in page:
+            trial.look(at_us, value)
+    trial.close()
+    return trial

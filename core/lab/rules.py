@@ -17,13 +17,14 @@ from core.kernel.patches import named_values
 from core.lab import rule_trial
 from core.lab.conditions import Condition
 from core.lab.event_directory import EventDirectory, KnownEvent
+from core.lab.experiment_directory import ExperimentDirectory
 from core.lab.ids import already_exists, new_public_id, not_found
 from core.lab.owners import owner_of
 from core.lab.paging import page_of, read_page
 from core.lab.rule_engine import RuleEngine
 from core.lab.rules_tables import RuleRow
-from core.signals.series import Selection
 from core.signals.service import Signals
+from core.signals.sweep import Stretch
 from core.storage.database import Database
 from core.storage.errors import is_unique_violation
 from gen.busbar.lab.v1.common_pb import StatusResponse
@@ -48,10 +49,19 @@ COOLDOWN_SECONDS = 60
 class RuleService:
     """Keeps rules, and tries them out on stored points."""
 
-    def __init__(self, database: Database, signals: Signals, events: EventDirectory, engine: RuleEngine, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        signals: Signals,
+        events: EventDirectory,
+        experiments: ExperimentDirectory,
+        engine: RuleEngine,
+        clock: Clock,
+    ) -> None:
         self._database = database
         self._signals = signals
         self._events = events
+        self._experiments = experiments
         self._engine = engine
         self._clock = clock
 
@@ -124,7 +134,8 @@ class RuleService:
         """Tell when a rule would have fired; writes nothing."""
         org_id = call.caller.org_id
         event, trial = await self._trial(request, org_id)
-        await rule_trial.run(self._signals, await self._points(request, org_id, event), trial)
+        stretches = await self._points(request, org_id, event)
+        await rule_trial.run(self._signals.numbers.sweep(stretches, rule_trial.PAGE), trial)
         return TryRuleResponse(
             firings=[Firing(timestamp=to_exact_timestamp(at_us), value=value) for at_us, value in trial.firings],
             total=trial.total,
@@ -140,18 +151,17 @@ class RuleService:
         condition = Condition(row.operator, row.threshold, row.threshold_high)
         return self._event(org_id, row.event_id), rule_trial.Trial(condition, row.cooldown_seconds * MICROSECONDS)
 
-    async def _points(self, request: TryRuleRequest, org_id: str, event: KnownEvent) -> Selection:
-        """Return the points to look at."""
-        channel = {event.channel_id: ("", "")}
+    async def _points(self, request: TryRuleRequest, org_id: str, event: KnownEvent) -> list[Stretch]:
+        """Return where the points are to look at."""
+        now = self._clock.now_us()
         if not request.experiment_public_id:
             until = from_timestamp(request.until)
-            return Selection(channel, from_timestamp(request.since) or 0, self._clock.now_us() if until is None else until)
-        recording = await self._signals.recordings.find(org_id, request.experiment_public_id)
-        if recording is None or recording.kind != "experiment":
+            return [Stretch(event.channel_id, from_timestamp(request.since) or 0, now if until is None else until)]
+        row = await self._signals.recordings.find(org_id, request.experiment_public_id)
+        experiment = None if row is None else self._experiments.by_id(row.id)
+        if experiment is None:
             raise not_found("Experiment", request.experiment_public_id)
-        ended = self._clock.now_us() if recording.ended_us is None else recording.ended_us
-        # Points of linked channels belong to recordings of their own, or to none: those count that came meanwhile.
-        return Selection(channel, recording.started_us, ended + 1, None if event.linked else recording.id)
+        return self._experiments.stretches(experiment, [event], now)
 
     def _event(self, org_id: str, public_id: str) -> KnownEvent:
         event = self._events.by_public_id(org_id, public_id)

@@ -19,10 +19,11 @@ from core.lab.conditions import Condition
 from core.lab.rule_trial import MOST_FIRINGS, Trial
 from core.signals.model import Column, Value
 from core.signals.series import Selection
+from core.signals.sweep import Stretch
 from gen.busbar.api.v1.options_pb import CredentialKind
 from tests.conftest import Person, Running
 from tests.doors import camel
-from tests.lab.conftest import linked, person, sign_in
+from tests.lab.conftest import linked, make_event, person, sign_in
 from tests.lab.things import make, rule
 from tests.signals.conftest import Bench, loop_bench
 
@@ -91,15 +92,31 @@ def contents(path: Path) -> dict[str, list[Any]]:
     return rows
 
 
-async def test_a_rule_is_tried_on_an_experiment(busbar: Running, alice: Person, admin: httpx.AsyncClient, event: str) -> None:
-    recordings = busbar.app.signals.recordings
-    row = await recordings.create(
-        alice.org_id, name="Run 1", kind="experiment", started_us=START_US + 95 * MICROSECONDS,
-        ended_us=START_US + 97 * MICROSECONDS,
-    )  # fmt: skip
-    told = await ask(admin, rule=trial(event), experiment_public_id=row.public_id)
-    assert [firing["value"] for firing in told["firings"]] == [95.0, 96.0, 97.0]
-    session = await recordings.create(alice.org_id, kind="session")
+async def test_a_rule_is_tried_on_an_experiment(
+    busbar: Running, alice: Person, admin: httpx.AsyncClient, mapped: set[str], event: str
+) -> None:
+    own = await make_event(admin, "Own")
+    mapped.add(own)
+
+    async def store(*values: float) -> None:
+        points = [{"event_public_id": own, "value": value} for value in values]
+        assert (await admin.post("/api/v1/datapoints/batch", json={"datapoints": points})).status_code == 201
+        await busbar.app.signals.write(alice.org_id, [Column("rig-1", "temp", [busbar.clock.now_us()], [values[-1]])])
+
+    await store(90)
+    await admin.post("/api/v1/experiments", json={"name": "Run 1"})
+    run = (await admin.get("/api/v1/experiments")).json()["data"][0]["public_id"]
+    # Of a batch the last value counts, here as at work.
+    await store(93, 92, 1)
+    await store(1, 91, 95, 91)
+    assert (await admin.put(f"/api/v1/experiments/{run}/stop")).status_code == 200
+    await store(92)
+    told = await ask(admin, rule=trial(own), experiment_public_id=run)
+    assert ([firing["value"] for firing in told["firings"]], told["examined"]) == ([91.0], 7.0)
+    # Linked events have the points that came meanwhile.
+    told = await ask(admin, rule=trial(event), experiment_public_id=run)
+    assert ([firing["value"] for firing in told["firings"]], told["examined"]) == ([91.0], 2.0)
+    session = await busbar.app.signals.recordings.create(alice.org_id, kind="session")
     answer = await admin.post("/api/v1/rules/try", json={"rule": trial(event), "experiment_public_id": session.public_id})
     assert (answer.status_code, answer.json()) == (404, {"detail": f"Experiment '{session.public_id}' not found."})
 
@@ -170,7 +187,7 @@ def expected(points: list[tuple[int, Value]], condition: Condition, cooldown: in
     fired: list[tuple[int, float]] = []
     for at_us, together in itertools.groupby(points, key=lambda point: point[0]):
         last = [value for _, value in together][-1]
-        if isinstance(last, str) or not plain(condition, float(last)):  # pyright: ignore[reportArgumentType] - numbers remain
+        if not plain(condition, float(last)):  # pyright: ignore[reportArgumentType] - only numbers are left
             continue
         if not fired or at_us - fired[-1][0] >= cooldown:
             fired.append((at_us, float(last)))  # pyright: ignore[reportArgumentType] - numbers remain
@@ -201,15 +218,14 @@ def test_a_trial_finds_what_a_simple_reading_finds(
     slug = f"rig-{next(_numbers)}"
 
     async def run() -> tuple[Trial, list[tuple[int, Value]]]:
-        await bench.signals.write(
-            "org", [Column(slug, "m", [at_us for at_us, _ in points] + [99], [v for _, v in points] + [9.9])]
-        )
-        chosen = Selection({bench.channel(slug, "m").id: ("", "")}, 0, 50)
-        stored = await bench.signals.page(chosen, None, 1000)
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(rule_trial, "PAGE", page)
-            found = await rule_trial.run(bench.signals, chosen, Trial(condition, cooldown))
-        return found, [(placed.point.at_us, placed.point.value) for placed in stored]
+        every = [*points, (99, 9.9)]
+        await bench.signals.write("org", [Column(slug, "m", [at_us for at_us, _ in every], [value for _, value in every])])
+        channel = bench.channel(slug, "m").id
+        stored = await bench.signals.page(Selection({channel: ("", "")}, 0, 50), None, 1000)
+        sweep = bench.signals.numbers.sweep([Stretch(channel, 0, 50)], page)
+        found = await rule_trial.run(sweep, Trial(condition, cooldown))
+        numbers = [(placed.point.at_us, placed.point.value) for placed in stored if placed.point.value != "text"]
+        return found, numbers
 
     found, stored = loop.run_until_complete(run())
     assert found.examined == len(stored)

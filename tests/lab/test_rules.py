@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,14 +14,14 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from core.lab.conditions import Condition
 from core.lab.event_directory import EventDirectory
-from core.lab.events_gone import EventsGone
 from core.lab.hooks import Webhooks
 from core.lab.log_book import LogBook
 from core.lab.rule_engine import RuleEngine
+from core.signals.model import Column
 from gen.busbar.api.v1.options_pb import CredentialKind
 from tests.conftest import Person, Running
 from tests.doors import Refused
-from tests.lab.conftest import linked, person, sign_in
+from tests.lab.conftest import linked, make_event, person, sign_in
 from tests.lab.things import fired, log_of, make, measure, rule, until
 
 LOG: dict[str, object] = {"action_type": "log"}
@@ -199,14 +200,14 @@ async def test_a_deleted_user_takes_their_rules_along(
 async def test_a_deleted_event_takes_its_rules_along_and_leaves_widgets_without_it(
     busbar: Running, alice: Person, admin: httpx.AsyncClient, event: str
 ) -> None:
+    await busbar.app.signals.write(alice.org_id, [Column("rig-1", "other", [1], [1.0])])
     made = await make(admin, "rules", rule(event))
     board = (await admin.post("/api/v1/dashboards", json={"name": "Bench"})).json()
     path = f"/api/v1/dashboards/{board['public_id']}"
     await admin.post(f"{path}/widgets", json={"widget_type": "gauge", "title": "t", "event_public_id": event})
-    gone = busbar.app.found.part(EventsGone)
-    async with busbar.app.database.unit_of_work() as session:
-        await gone.forget(session, alice.org_id, [event])
-    await gone.committed(alice.org_id)
+    await make(admin, "rules", rule(await linked(busbar, alice, "rig-1", "other", "Other"), name="stays"))
+    assert (await admin.delete(f"/api/v1/events/{event}")).status_code == 200
+    assert [row["name"] for row in (await admin.get("/api/v1/rules")).json()["data"]] == ["stays"]
     assert (await admin.get(f"/api/v1/rules/{made['public_id']}")).status_code == 404
     assert [widget["event_public_id"] for widget in (await admin.get(path)).json()["widgets"]] == [None]
 
@@ -269,14 +270,56 @@ async def test_a_metric_from_telemetry_fires_a_rule(
     assert "value 31.0" in entry["content"]
 
 
+async def test_a_datapoint_has_fired_its_rules_when_it_is_answered(
+    admin: httpx.AsyncClient, otto: httpx.AsyncClient, mapped: set[str]
+) -> None:
+    own = await make_event(admin, "Own")
+    mapped.add(own)
+    made = await make(otto, "rules", rule(own, **LOG))
+    await make(otto, "rules", rule(own, name="cool", operator="lt", **LOG))
+    batch = {"datapoints": [{"event_public_id": own, "value": value} for value in (99, 98, 5)]}
+    answers = await asyncio.gather(*(otto.post("/api/v1/datapoints/batch", json=batch) for _ in range(10)))
+    assert {answer.status_code for answer in answers} == {201}
+    # Of each batch the last value counts, and of all batches at once one fires.
+    (entry,) = await log_of(admin)
+    assert "'cool'" in entry["content"]
+    assert await fired(otto, made["public_id"]) is None
+    await otto.post("/api/v1/datapoints", json={"event_public_id": own, "value": 31})
+    assert await fired(otto, made["public_id"]) is not None
+
+
+async def test_an_event_that_is_being_deleted_gets_no_rule_and_no_widget(
+    busbar: Running, alice: Person, admin: httpx.AsyncClient, event: str
+) -> None:
+    board = (await admin.post("/api/v1/dashboards", json={"name": "Bench"})).json()["public_id"]
+    widget = {"widget_type": "gauge", "title": "t", "event_public_id": event}
+    gone, *made = await asyncio.gather(
+        admin.delete(f"/api/v1/events/{event}"),
+        *(admin.post("/api/v1/rules", json=rule(event, name=str(number))) for number in range(5)),
+        *(admin.post(f"/api/v1/dashboards/{board}/widgets", json=widget) for _ in range(5)),
+    )
+    assert gone.status_code == 200
+    assert {answer.status_code for answer in made} <= {201, 404}
+    assert (await admin.get("/api/v1/rules")).json()["total"] == 0
+    shown = (await admin.get(f"/api/v1/dashboards/{board}")).json()["widgets"]
+    assert {one["event_public_id"] for one in shown} <= {None}
+    # The directory may say yes when storage says no already.
+    directory = busbar.app.found.part(EventDirectory)
+    ghost = dataclasses.replace(event_of(busbar, alice, await linked(busbar, alice, "rig-1", "temp")), public_id="ghost")
+    directory._by_org[alice.org_id]["ghost"] = ghost  # pyright: ignore[reportPrivateUsage]
+    for answer in (
+        await admin.post("/api/v1/rules", json=rule("ghost")),
+        await admin.post(f"/api/v1/dashboards/{board}/widgets", json={**widget, "event_public_id": "ghost"}),
+    ):
+        assert (answer.status_code, answer.json()) == (404, {"detail": "Event not found."})
+
+
 async def test_only_the_last_value_of_a_batch_counts(
     busbar: Running, alice: Person, admin: httpx.AsyncClient, event: str
 ) -> None:
     await make(admin, "rules", rule(event, **LOG))
     await make(admin, "rules", rule(event, name="cool", operator="lt", **LOG))
     now = busbar.clock.now_us()
-    from core.signals.model import Column  # noqa: PLC0415
-
     await busbar.app.signals.write(alice.org_id, [Column("rig-1", "temp", [now + 2, now, now + 1], [5.0, 99.0, 98.0])])
     (entry,) = await until(lambda: log_of(admin))
     assert "'cool'" in entry["content"]

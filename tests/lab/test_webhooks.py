@@ -23,7 +23,7 @@ from tests.conftest import Person, Running, Start
 from tests.doors import Refused
 from tests.faults.process import prepare, serving
 from tests.kernel.receiver import OK, Received, Receiver, receiving
-from tests.lab.conftest import linked, person, sign_in
+from tests.lab.conftest import linked, make_event, person, sign_in
 from tests.lab.things import make, measure, rule, until
 
 SECRET = "shh-very-secret-4711"
@@ -563,7 +563,7 @@ async def test_a_killed_server_makes_up_for_the_delivery_that_it_had_begun(
 
 async def event_in(client: httpx.AsyncClient, board: str) -> str:
     """Make an event of pin 1 of a board."""
-    body = {"name": "Pin", "source_id": board, "channel": "V1"}
+    body = {"name": "Pin", "source_id": board, "metric": "V1"}
     answer = await client.post("/api/v1/events/link", json=body)
     assert answer.status_code == 201, answer.text
     return answer.json()["public_id"]
@@ -586,4 +586,30 @@ async def test_a_reading_of_a_linked_event_is_told_once_in_five_seconds(
     assert sorted((body["type"], body["sensor"], body["value"]) for body in bodies) == [
         ("sensor.reading", event, 1.0),
         ("sensor.reading", event, 4.0),
+    ]
+
+
+async def test_readings_and_experiments_of_the_lab_are_told(
+    busbar: Running, admin: httpx.AsyncClient, receiver: Receiver, mapped: set[str]
+) -> None:
+    event = await make_event(admin, "Own")
+    mapped.add(event)
+    kinds = ["sensor.reading", "experiment.started", "experiment.stopped"]
+    made = await make(admin, "webhooks", hook(receiver.url, events=kinds))
+    await admin.post("/api/v1/experiments", json={"name": "Lauf 1"})
+    for ahead in (0, 4, 2):
+        busbar.clock.forward(seconds=ahead)
+        points = [{"event_public_id": event, "value": ahead + offset} for offset in (0, 10)]
+        await admin.post("/api/v1/datapoints/batch", json={"datapoints": points})
+    run = (await admin.get("/api/v1/experiments")).json()["data"][0]["public_id"]
+    await admin.put(f"/api/v1/experiments/{run}/stop")
+    await until(lambda: all_delivered(admin, made, 4))
+    bodies = [json.loads(request.body) for request in receiver.requests]
+    assert all(body.pop("time").endswith("+00:00") for body in bodies)
+    assert sorted(bodies, key=lambda body: (body["type"], body.get("value", 0))) == [
+        {"type": "experiment.started", "experiment": "Lauf 1"},
+        {"type": "experiment.stopped", "experiment": "Lauf 1"},
+        # The first value of a burst, and the first one after five seconds.
+        {"type": "sensor.reading", "sensor": event, "value": 0.0},
+        {"type": "sensor.reading", "sensor": event, "value": 2.0},
     ]
