@@ -73,7 +73,7 @@ class App:
             secret=ServerSecret(settings),
             outbox=self.outbox,
             limiter=Limiter(enabled=settings.rate_limits == "on"),
-            health=HealthCheck(self.database.ping, clock),
+            health=HealthCheck(self.database, clock),
         )
         bound = [bind(service, implementation) for area in AREAS for service, implementation in area(self.found)]
         self.platform = Platform(

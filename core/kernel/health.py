@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from core.kernel.clock import Clock
 from core.kernel.errors import DomainError
@@ -20,12 +21,20 @@ class HealthChange:
     at_us: int
 
 
+class Storage(Protocol):
+    """What the server cannot work without."""
+
+    async def ping(self) -> None:
+        """Prove that it answers; Unavailable otherwise."""
+        ...
+
+
 class HealthCheck:
     """Asks storage, and tells listeners of changes. They are called at once and must neither wait nor raise."""
 
-    def __init__(self, ping: Callable[[], Awaitable[None]], clock: Clock) -> None:
+    def __init__(self, storage: Storage, clock: Clock) -> None:
         self.status = OK
-        self._ping = ping
+        self._storage = storage
         self._clock = clock
         self._listeners: list[Callable[[HealthChange], None]] = []
 
@@ -36,7 +45,7 @@ class HealthCheck:
     async def check(self) -> str:
         """Return `ok` or `degraded`."""
         try:
-            await self._ping()
+            await self._storage.ping()
             status = OK
         except DomainError:
             status = DEGRADED

@@ -486,13 +486,12 @@ async def test_a_change_of_health_is_told_once_storage_answers_again(
     busbar: Running, alice: Person, admin: httpx.AsyncClient, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = await make(admin, "webhooks", hook(receiver.url, events=["system.health_changed"]))
-    health = busbar.app.found.health
 
     async def away() -> None:
         raise Unavailable("storage is away")
 
     with monkeypatch.context() as patched:
-        patched.setattr(health, "_ping", away)
+        patched.setattr(busbar.app.database, "ping", away)
         answer = await busbar.http().get("/health")
         assert answer.json()["status"] == "degraded"
         # Asked again, nothing has changed.
