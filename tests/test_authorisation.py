@@ -50,7 +50,11 @@ NEEDED = {
 }
 """What public rpcs answer that want a password, a code or a token in their request, where the example has a wrong one."""
 
-FURTHER = {"RunService.CreateRun": {"name": "x"}}
+FURTHER: dict[str, dict[str, Any]] = {
+    "RunService.CreateRun": {"name": "x"},
+    "RuleService.TryRule": {"rule_public_id": "x", "since": "2026-01-31T12:00:00Z"},
+    "WebhookService.CreateWebhook": {"url": "http://a.example/", "events": ["sensor.reading"]},
+}
 """Fields that a request needs though its proto cannot say so."""
 
 
@@ -134,7 +138,7 @@ def example(world: World, method: DescMethod) -> dict[str, Any]:
     for field in method.input.fields:
         behaviors = field.proto.options[ext_field_behavior] if field.proto.options else []
         if FieldBehavior.REQUIRED in behaviors:
-            fields[field.name] = known.get(field.name, right_value(field))
+            fields.setdefault(field.name, known.get(field.name, right_value(field)))
     return fields
 
 

@@ -430,7 +430,7 @@ async def test_a_rule_that_cannot_fire_now_fires_at_the_next_value(
     assert len(await log_of(admin)) == 1
 
 
-async def test_a_cooldown_outlives_a_restart(start: Any, alice: Person, busbar: Running, event: str) -> None:
+async def test_a_cooldown_outlives_a_restart(busbar: Running, alice: Person, event: str) -> None:
     admin = await sign_in(busbar, alice.email)
     await make(admin, "rules", rule(event, **LOG))
     await engine_of(busbar).evaluate(alice.org_id, event_of(busbar, alice, event), 31.0, 0)
