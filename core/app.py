@@ -19,6 +19,7 @@ from core.identity.credentials import Credentials
 from core.identity.signing import ServerSecret
 from core.identity.tool_calls import ToolCalls
 from core.kernel.clock import Clock
+from core.kernel.health import HealthCheck
 from core.kernel.limits import Limiter
 from core.kernel.pipeline import Observer, Platform
 from core.kernel.rpc import bind
@@ -76,6 +77,7 @@ class App:
             limiter=Limiter(enabled=settings.rate_limits == "on"),
             tool_calls=ToolCalls(self.database, clock, settings.tool_call_days),
             documents=Documents(clock),
+            health=HealthCheck(self.database, clock),
         )
         self.found.keep(self.found.tool_calls)
         bound = [bind(service, implementation) for area in AREAS for service, implementation in area(self.found)]

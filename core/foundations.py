@@ -12,6 +12,7 @@ from core.identity.credentials import Credentials
 from core.identity.signing import ServerSecret
 from core.identity.tool_calls import ToolCalls
 from core.kernel.clock import Clock
+from core.kernel.health import HealthCheck
 from core.kernel.limits import Limiter
 from core.kernel.settings import Settings
 from core.live.events import EventBus
@@ -57,6 +58,7 @@ class Foundations:
         limiter: Rate limits of every kind.
         tool_calls: What agents did.
         documents: Revisioned JSON of every area.
+        health: How the server is.
         handlers: How each kind of side effect is carried out; areas put theirs in.
         draining: Tells whether the server is going down; set once there is a platform.
         tools: Names of all tools of all areas; set once there is a platform.
@@ -74,6 +76,7 @@ class Foundations:
     limiter: Limiter
     tool_calls: ToolCalls
     documents: Documents
+    health: HealthCheck
     handlers: dict[str, Handler] = field(default_factory=dict[str, Handler])
     draining: Callable[[], bool] = lambda: False
     tools: frozenset[str] = frozenset()
