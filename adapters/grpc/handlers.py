@@ -106,6 +106,8 @@ class Handlers:
                 api_key = str(value)
             elif name == "idempotency-key":
                 call.idempotency_key = str(value)
+            elif name == "if-match":
+                call.if_match = str(value)
             elif name == REQUEST_ID and 0 < len(value) <= LONGEST_REQUEST_ID:
                 call.request_id = str(value)
         call.credential = api_key if authorization is None else _bearer(authorization)

@@ -14,7 +14,7 @@ from adapters.rest.descriptors import field_by_name
 from adapters.rest.dialects import JSON, TEXT, Dialect
 from adapters.rest.streams import EVENTS, Bytes, Events, Framing, Lines, Send
 from core.kernel.call import Cookie
-from core.kernel.rpc import Rpc
+from core.kernel.rpc import BindingError, Rpc
 from gen.google.api.http_pb import HttpRule
 
 PROTOBUF = "application/protobuf"
@@ -40,8 +40,8 @@ class Answer:
         ]
         if self.content_type:
             headers.append((b"content-type", self.content_type.encode("latin-1")))
-        # A 204 must not have a length.
-        if length is not None and self.status != 204:  # noqa: PLR2004
+        # Without a body there is no length to tell, and a 304 must not tell that it is none.
+        if length is not None and self.status not in (204, 304):
             headers.append((b"content-length", str(length).encode()))
         return {"type": "http.response.start", "status": int(self.status), "headers": headers}
 
@@ -62,8 +62,13 @@ class Codec:
         self._encode = encoder(self._desc, style)
         self._encode_part = None if self._part is None else field_encoder(self._part, style)
         self._opaque = self._desc.type_name == HTTP_BODY or _is_http_body(self._part)
-        revision = field_by_name(self._desc, REVISION)
-        self._revision = revision.local_name if revision and isinstance(revision.value, DescFieldValueScalar) else None
+        revision = field_by_name(self._desc, rpc.rest.revision or REVISION)
+        plain = revision is not None and isinstance(revision.value, DescFieldValueScalar) and revision.value.oneof is None
+        if rpc.rest.revision and not plain:
+            raise BindingError(
+                f"{rpc.name} says that {rpc.rest.revision} is its revision, which is no such field of its answer"
+            )
+        self._revision = revision.local_name if revision is not None and plain else None
 
     def encode(self, message: Message[Any], accept: str) -> tuple[str, bytes]:
         """Return the Content-Type and the bytes of an answer."""

@@ -21,9 +21,10 @@ from adapters.rest.answers import Answer, Codec, cookie_header
 from adapters.rest.binding import Binding, Payload
 from adapters.rest.body import Disconnected, Receive, UnsupportedMediaType
 from adapters.rest.dialects import DIALECTS, JSON, Asked, Dialect, Refusal, dialect_at, retry_after
+from adapters.rest.forms import Piece, form_of, pieces
 from adapters.rest.request import Request, Scope
 from adapters.rest.routing import Match, Miss, Router
-from adapters.rest.streams import Outgoing, Send, lines
+from adapters.rest.streams import Outgoing, Send, chunked, lines
 from core.kernel.call import Call
 from core.kernel.errors import DomainError, Internal, PermissionDenied
 from core.kernel.ids import new_request_id
@@ -31,7 +32,7 @@ from core.kernel.pipeline import Platform
 from core.kernel.rpc import Rpc, verb_and_path
 from core.kernel.settings import Settings
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
-from gen.busbar.api.v1.options_pb import CredentialKind, Surface
+from gen.busbar.api.v1.options_pb import CredentialKind, Multipart, Surface
 from gen.google.api.http_pb import HttpRule
 
 log = structlog.get_logger("busbar.rest")
@@ -55,6 +56,7 @@ class Endpoint:
     accepts: frozenset[CredentialKind] | None
     max_body: int
     has_body: bool
+    form: Multipart | None
 
 
 class RestApp:
@@ -99,6 +101,7 @@ class RestApp:
             accepts=credentials or dialect.accepts,
             max_body=rpc.rest.max_body_bytes or dialect.max_body,
             has_body=bool(rule.body) or rpc.rest.raw_body,
+            form=form_of(rpc, rule),
         )
         for verb in (method, *rpc.rest.method_aliases):
             for spelling in (path, f"{path}/") if dialect.both_slashes else (path,):
@@ -224,11 +227,6 @@ class RestApp:
         """The pipeline."""
         return self._platform
 
-    @property
-    def secure(self) -> bool:
-        """Whether cookies are for HTTPS only."""
-        return self._public_url.startswith("https:")
-
 
 class _Exchange:
     """One request that has found its rpc."""
@@ -240,6 +238,7 @@ class _Exchange:
         self._receive = receive
         self._send = send
         self._call = app.call(request, endpoint)
+        self._form_query = b""
 
     async def run(self, values: tuple[str, ...]) -> None:
         """Serve the request; every failure becomes an answer."""
@@ -287,10 +286,14 @@ class _Exchange:
         last = self._request.headers.get(b"last-event-id")
         field = self._endpoint.binding.resume
         if last is None or field is None:
-            return self._request.query
+            return _joined(self._request.query, self._form_query)
         return self._request.query + b"&" + field.encode() + b"=" + last.replace(b"&", b"%26")
 
     async def _payload(self) -> Payload:
+        if self._endpoint.form is not None:
+            parts = [piece async for piece in self._pieces(self._endpoint.form)]
+            self._form_query = parts[-1].query
+            return Payload(b"".join(piece.data for piece in parts), parts[-1].content_type)
         content_type, inflate = self._media_type()
         data = await body.read(self._receive, self._endpoint.max_body, inflate=inflate)
         return Payload(data, content_type, content_type.startswith(PROTOBUF))
@@ -312,11 +315,21 @@ class _Exchange:
 
     async def _messages(self, values: tuple[str, ...]) -> AsyncIterator[Message[Any]]:
         """Yield a message for each chunk of an opaque body, or for each line of JSON."""
-        binding = self._endpoint.binding
+        binding, query = self._endpoint.binding, self._request.query
+        if self._endpoint.form is not None:
+            async for piece in self._pieces(self._endpoint.form):
+                yield binding.message(values, _joined(query, piece.query), Payload(piece.data, piece.content_type))
+            return
         content_type, inflate = self._media_type()
         chunks = body.chunks(self._receive, self._endpoint.max_body, inflate=inflate)
-        async for part in chunks if binding.opaque else lines(chunks):
-            yield binding.message(values, self._request.query, Payload(part, content_type))
+        async for part in chunked(chunks) if binding.opaque else lines(chunks):
+            yield binding.message(values, query, Payload(part, content_type))
+
+    def _pieces(self, form: Multipart) -> AsyncIterator[Piece]:
+        """Return the pieces of the file in a form."""
+        inflate = body.inflates(self._request.header(b"content-encoding"))
+        chunks = body.chunks(self._receive, self._endpoint.max_body, inflate=inflate)
+        return pieces(chunks, self._request.header(b"content-type") or "", form)
 
     async def _answer(self, message: Message[Any]) -> None:
         endpoint, call = self._endpoint, self._call
@@ -329,7 +342,19 @@ class _Exchange:
         etag = endpoint.codec.etag(message)
         if etag is not None:
             answer.headers.append((b"etag", etag))
+        if self._request.method in ("GET", "HEAD") and answer.status == HTTPStatus.OK:
+            self._leave_out(answer)
         await answer.send(self._send)
+
+    def _leave_out(self, answer: Answer) -> None:
+        """Send no body to a caller who has the present one, as If-None-Match tells."""
+        etag = next((value for name, value in answer.headers if name == b"etag"), None)
+        known = self._request.headers.get(b"if-none-match")
+        if etag is None or known is None:
+            return
+        tags = [tag.strip().removeprefix(b"W/") for tag in known.split(b",")]
+        if etag in tags or b"*" in tags:
+            answer.status, answer.content_type, answer.content = HTTPStatus.NOT_MODIFIED, "", b""
 
     async def _stream(self, messages: AsyncGenerator[Message[Any], None]) -> None:
         call = self._call
@@ -350,7 +375,9 @@ class _Exchange:
         if self._endpoint.rpc.rest.no_store:
             answer.headers.append((b"cache-control", b"no-store"))
         answer.headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in call.headers]
-        answer.headers += [(b"set-cookie", cookie_header(cookie, secure=app.secure)) for cookie in call.cookies]
+        answer.headers += [
+            (b"set-cookie", cookie_header(cookie, secure=call.base_url.startswith("https:"))) for cookie in call.cookies
+        ]
         return answer
 
     def _envelope(self, error: DomainError) -> tuple[Refusal, str, bytes]:
@@ -377,6 +404,10 @@ class _Exchange:
         if wait is not None:
             answer.headers.append((b"retry-after", wait.encode()))
         await answer.send(self._send)
+
+
+def _joined(query: bytes, further: bytes) -> bytes:
+    return b"&".join(part for part in (query, further) if part)
 
 
 def _allowed(methods: tuple[str, ...], dialect: Dialect) -> str:

@@ -236,7 +236,7 @@ def loads(data: bytes) -> Any:  # noqa: ANN401 - any JSON
         if _members(value) != data.count(b":"):
             json.loads(data, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
-        raise malformed(f"request body is not valid JSON: {error.msg} at {error.pos}") from error
+        raise malformed(_not_json(data, error)) from error
     except RecursionError as error:
         raise malformed("request body is nested too deeply") from error
     return value
@@ -263,6 +263,14 @@ def prefixed(message: DescMessage, above: frozenset[str] = frozenset()) -> bool:
         return False
     above |= {message.type_name}
     return any(_prefix(f) or ((inner := _inner(f)) is not None and prefixed(inner, above)) for f in message.fields)
+
+
+def _not_json(data: bytes, error: json.JSONDecodeError) -> str:
+    try:
+        data.decode()
+    except UnicodeDecodeError as fault:
+        return f"request body is not valid UTF-8 at {fault.start}"
+    return f"request body is not valid JSON: {error.msg} at {error.pos}"
 
 
 def _members(value: object) -> int:

@@ -9,15 +9,17 @@ from typing import Any
 
 from protobuf import DescField, DescFieldValueMessage, DescMessage
 
-from adapters.rest.binding import Binding
+from adapters.rest.answers import REVISION
+from adapters.rest.binding import HTTP_BODY, Binding
 from adapters.rest.descriptors import comment, field_by_name, json_name
 from adapters.rest.dialects import DIALECTS, JSON, STATUS, Dialect
+from adapters.rest.forms import KIND as FORM
 from adapters.rest.openapi_schema import Schema, Schemas, behaves, prefix, scalar_like
 from adapters.rest.routing import Template
 from adapters.rest.streams import EVENTS, LINES
 from core.kernel.rpc import ROLES, Rpc, verb_and_path
 from core.kernel.settings import Settings
-from gen.busbar.api.v1.options_pb import Access, CredentialKind, Surface
+from gen.busbar.api.v1.options_pb import Access, CredentialKind, Multipart, Surface
 from gen.google.api.field_behavior_pb import FieldBehavior
 from gen.google.api.http_pb import HttpRule
 
@@ -234,7 +236,7 @@ class _Operation:
         return name if field is None else json_name(field, declared=self._dialect.style.declared_names)
 
     def _description(self) -> str:
-        if not self._rpc.server_streams or self._rpc.response.desc().type_name == "google.api.HttpBody":
+        if not self._rpc.server_streams or self._rpc.response.desc().type_name == HTTP_BODY:
             return self._text
         return f"{self._text}\nAnswers one JSON text a line, or server-sent events where Accept names `{EVENTS}`."
 
@@ -264,17 +266,20 @@ class _Operation:
         return {"name": name, "in": where, **({"description": text} if text else {}), "schema": schema}
 
     def _query_parameters(self) -> list[Schema]:
-        if self._binding.body == "*":
+        if self._binding.body == "*" or self._rpc.rest.multipart is not None:
             return []
+        return [parameter for field in self._free() for parameter in self._query(field, "")]
+
+    def _free(self) -> list[DescField]:
+        """Return the fields that neither path nor body fill."""
         bound = {variable.path[0] for variable in self._binding.variables}
-        free = [
+        return [
             field
             for field in self._request.fields
             if field.name not in bound
             and self._binding.locate(field.name) == "query"
             and not behaves(field, FieldBehavior.OUTPUT_ONLY)
         ]
-        return [parameter for field in free for parameter in self._query(field, "")]
 
     def _query(self, field: DescField, above: str) -> list[Schema]:
         name = above + json_name(field, declared=self._dialect.style.declared_names)
@@ -297,10 +302,12 @@ class _Operation:
 
     @property
     def _revisioned(self) -> bool:
-        return self._rpc.mutates and field_by_name(self._rpc.response.desc(), "revision") is not None
+        return self._rpc.mutates and field_by_name(self._rpc.response.desc(), self._rpc.rest.revision or REVISION) is not None
 
     def _body(self) -> Schema | None:
         binding, style = self._binding, self._dialect.style
+        if self._rpc.rest.multipart is not None:
+            return {"required": True, "content": {FORM: {"schema": self._form(self._rpc.rest.multipart)}}}
         if binding.opaque:
             return {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
         if binding.body_field is not None:
@@ -315,6 +322,17 @@ class _Operation:
             schema = {"anyOf": [schema, {"type": ["string", "number", "boolean", "null"]}]}
         kind = LINES if self._rpc.client_streams else JSON
         return {"required": needed, "content": {kind: {"schema": schema}}}
+
+    def _form(self, form: Multipart) -> Schema:
+        """Return the schema of a form: its file, and texts that fill what path and file do not."""
+        file = "" if self._binding.body_field is None else comment(f"{self._request.type_name}.{self._binding.body_field.name}")
+        properties: Schema = {form.part: {"type": "string", "format": "binary", **({"description": file} if file else {})}}
+        texts = [parameter for field in self._free() if field.name != form.filename for parameter in self._query(field, "")]
+        for text in texts:
+            about = {"description": text["description"]} if "description" in text else {}
+            properties[text["name"]] = {**text["schema"], **about}
+        needed = [form.part, *(text["name"] for text in texts if text.get("required"))]
+        return {"type": "object", "properties": properties, "required": needed}
 
     def _responses(self) -> Schema:
         rpc = self._rpc
@@ -337,7 +355,7 @@ class _Operation:
     def _content(self) -> Schema:
         rpc, style = self._rpc, self._dialect.answer_style(self._rpc.rest)
         part = field_by_name(rpc.response.desc(), self._rule.response_body) if self._rule.response_body else None
-        if rpc.response.desc().type_name == "google.api.HttpBody":
+        if HTTP_BODY in (rpc.response.desc().type_name, None if part is None else _message_name(part)):
             return {"*/*": {"schema": {"type": "string", "format": "binary"}}}
         schema = self._schemas.output(rpc.response.desc(), style)
         if part is not None:
@@ -358,7 +376,8 @@ class _Operation:
         if self._binding.variables:
             codes.add("404")
         if self._binding.body:
-            codes |= {"413"} if self._binding.opaque or self._binding.raw else {"413", "415"}
+            bare = self._rpc.rest.multipart is None and (self._binding.opaque or self._binding.raw)
+            codes |= {"413"} if bare else {"413", "415"}
         if rpc.limits or dialect.limit("POST", self.path, "") is not None:
             codes.add("429")
         if self._revisioned:
@@ -385,6 +404,10 @@ def _version() -> str:
         return version("busbar")
     except PackageNotFoundError:
         return "0+source"
+
+
+def _message_name(field: DescField) -> str:
+    return field.value.message.type_name if isinstance(field.value, DescFieldValueMessage) else ""
 
 
 def _tag(rpc: Rpc) -> str:

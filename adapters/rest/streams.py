@@ -207,6 +207,16 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
+async def chunked(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the pieces of a body as they arrive; an empty one is a single empty piece, so that the service hears of it."""
+    empty = True
+    async for chunk in chunks:
+        empty = False
+        yield chunk
+    if empty:
+        yield b""
+
+
 async def lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Yield the lines of a body as they arrive, without empty ones."""
     rest = b""

@@ -79,7 +79,7 @@ class Credentials:
             self._flusher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._flusher
-        await self.flush()
+        await self._flush_if_possible()
 
     def known(self, credential: str) -> Principal | None:
         """Return the caller from memory; None when storage must be asked."""
@@ -277,12 +277,16 @@ class Credentials:
     async def _flush_often(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
-            try:
+            with contextlib.suppress(Unavailable):
                 await self.drop_revoked()
-                await self.flush()
-            except Unavailable:
-                # Storage is away; the next use of each credential brings its time again.
-                log.warning("times of last use were not written")
+            await self._flush_if_possible()
+
+    async def _flush_if_possible(self) -> None:
+        try:
+            await self.flush()
+        except Unavailable:
+            # Storage is away; the next use of each credential brings its time again.
+            log.warning("times of last use were not written")
 
     def _forget(self, digest: str) -> None:
         principal = self._known.pop(digest, None)

@@ -100,7 +100,7 @@ def _bind_method(service: DescService, method: DescMethod, implementation: objec
     if surface == Surface.UNSPECIFIED:
         raise BindingError(f"{service.type_name} does not name its surface")
     http = _http_rules(options[ext_http] if options and ext_http in options else None)
-    _check_paths(name, method.input, http)
+    _check_fields(name, method, http)
     tool = options[ext_tool] if options and ext_tool in options else None
     return Rpc(
         name=name,
@@ -169,14 +169,16 @@ def path_variables(path: str) -> list[str]:
     return PATH_VARIABLE.findall(path)
 
 
-def _check_paths(name: str, message: DescMessage, rules: tuple[HttpRule, ...]) -> None:
+def _check_fields(name: str, method: DescMethod, rules: tuple[HttpRule, ...]) -> None:
+    """Check that the fields which HTTP rules name are there."""
     for rule in rules:
         for variable in path_variables(verb_and_path(rule)[1]):
-            if not _has_field(message, variable.split(".")):
-                raise BindingError(f"the path of {name} names {variable}, which {message.type_name} does not have")
-        for part in (rule.body, rule.response_body):
-            if part not in ("", "*") and rule.body == part and not _has_field(message, [part]):
-                raise BindingError(f"the body of {name} is {part}, which {message.type_name} does not have")
+            if not _has_field(method.input, variable.split(".")):
+                raise BindingError(f"the path of {name} names {variable}, which {method.input.type_name} does not have")
+        if rule.body not in ("", "*") and not _has_field(method.input, [rule.body]):
+            raise BindingError(f"the body of {name} is {rule.body}, which {method.input.type_name} does not have")
+        if rule.response_body and not _has_field(method.output, [rule.response_body]):
+            raise BindingError(f"the answer of {name} is {rule.response_body}, which {method.output.type_name} does not have")
 
 
 def _has_field(message: DescMessage, path: list[str]) -> bool:

@@ -1,6 +1,8 @@
 """The typed tree of settings: default < file < `BUSBAR_...` environment < flag.
 
-Nested settings are spelled with two underscores in the environment: `BUSBAR_LIMITS__BOARDS=100`.
+Nested settings are spelled with two underscores in the environment: `BUSBAR_QUOTAS__BOARDS=100`. Lists are separated by commas,
+`BUSBAR_CORS_ORIGINS=https://a.example,https://b.example`, and so are pairs, `BUSBAR_LISTEN=maker=:8788,plans=:8099`; JSON will
+do as well.
 """
 
 from __future__ import annotations
@@ -8,10 +10,17 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_origin
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 CONFIG_FILE = "busbar.toml"
 """Name of the settings file, looked for in the working directory and in the data directory, whose file has the last word."""
@@ -93,6 +102,26 @@ class Outgoing(BaseModel):
     allow_networks: list[str] = Field(default_factory=list[str], description="Further networks, such as 198.18.0.0/15.")
 
 
+class Environment(EnvSettingsSource):
+    """The environment, in which lists and pairs need no JSON."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:  # noqa: ANN401 - as in the base
+        """Return the value of a variable."""
+        kind = get_origin(getattr(field, "annotation", None))
+        text = str(value).strip()
+        if kind not in (list, dict) or text[:1] in ("[", "{"):
+            return super().decode_complex_value(field_name, field, value)
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        return parts if kind is list else dict(_pair(part) for part in parts)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"{text} is not NAME=VALUE")
+    return name.strip(), value.strip()
+
+
 class Settings(BaseSettings):
     """Everything that can be set."""
 
@@ -158,12 +187,12 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Put the flags before the environment, and the environment before the files."""
-        del dotenv_settings, file_secret_settings
+        del env_settings, dotenv_settings, file_secret_settings
         here = TomlConfigSettingsSource(settings_cls, Path(CONFIG_FILE))
         flags = getattr(init_settings, "init_kwargs", {})
         data = flags.get("data") or os.environ.get(f"{PREFIX}DATA") or here().get("data") or "data"
         kept = TomlConfigSettingsSource(settings_cls, Path(data) / CONFIG_FILE)
-        return init_settings, env_settings, kept, here
+        return init_settings, Environment(settings_cls), kept, here
 
 
 def unknown_names(settings: Settings) -> list[str]:

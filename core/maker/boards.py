@@ -294,4 +294,4 @@ def _name(name: str) -> str:
 
 
 def _not_found(board_id: str) -> NotFound:
-    return NotFound(f"board {board_id} not found", board=board_id)
+    return NotFound("board not found", board=board_id)

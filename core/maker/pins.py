@@ -112,7 +112,7 @@ class PinService:
         """Write pins of one board, all or none, and return them after the commit."""
         device = self.signals.get_device(board.device_id)
         if device is None:
-            raise NotFound(f"board {board.id} not found", board=board.id)
+            raise NotFound("board not found", board=board.id)
         writes = [(f"V{index}", float(v) if isinstance(v, int) and not isinstance(v, bool) else v) for index, v in values]
         written = await self.signals.write_latest(device, writes, by=by, label=label, client_id=client_id)
         return [self._pin(board, index, latest) for (index, _), latest in zip(values, written, strict=True)]
