@@ -44,7 +44,13 @@ NEEDED = {
 }
 """What public rpcs answer that want a password, a code or a token in their request, where the example has a wrong one."""
 
-FURTHER = {"RunService.CreateRun": {"name": "x"}}
+FURTHER: dict[str, dict[str, Any]] = {
+    "RunService.CreateRun": {"name": "x"},
+    "OtaService.PushOta": {"project_id": "x"},
+    "WorkbenchService.Chat": {"message": "x", "project_id": "x"},
+    "WorkbenchService.CompleteCode": {"project_id": "x"},
+    "WorkbenchService.StreamChat": {"chat": {"message": "x", "project_id": "x"}},
+}
 """Fields that a request needs though its proto cannot say so."""
 
 
@@ -127,7 +133,7 @@ def example(world: World, method: DescMethod) -> dict[str, Any]:
     fields: dict[str, Any] = dict(FURTHER.get(name_of(method), {}))
     for field in method.input.fields:
         behaviors = field.proto.options[ext_field_behavior] if field.proto.options else []
-        if FieldBehavior.REQUIRED in behaviors:
+        if FieldBehavior.REQUIRED in behaviors and field.name not in fields:
             fields[field.name] = known.get(field.name, 1 if is_integer(field) else "x")
     return fields
 
@@ -154,7 +160,7 @@ def broken(method: DescMethod) -> tuple[str, Any] | None:
         if rule is None or rule.field not in ("string", "int32", "double"):
             continue
         if rule.field == "string":
-            return field.name, "n" * 5000
+            return field.name, "n" * max(5000, getattr(rule.value, "max_len", 0) + 1)
         return field.name, -1_000_000
     return None
 

@@ -13,6 +13,7 @@ from protobuf import DescMessage
 
 from adapters.mcp.arguments import Arguments
 from adapters.mcp.schemas import Paths, SchemaWriter, members, message_of
+from adapters.rest import opaque
 from adapters.rest.codec import Style, encoder
 from adapters.rest.descriptors import comment
 from core.kernel.call import Call, Principal
@@ -53,6 +54,7 @@ class AgentTool:
         self.arguments = Arguments(rpc, tool)
         self._paths = _tree(rpc, message, tool.output)
         self._encode = encoder(message, ANSWERS)
+        self._holds_text = opaque.concerns(message)
         answer = members(message, self._paths, answers=True)
         self.listing = _listing(rpc, tool, self.arguments, SchemaWriter(answers=True).object(message, answer, self._paths))
 
@@ -72,7 +74,8 @@ class AgentTool:
             await platform.admit(self.rpc, call)
             answer = await platform.invoke(self.rpc, self.arguments.decode(values), call)
             shown = _narrowed(self._encode(answer), self._paths)
-            return Outcome(orjson.dumps(shown).decode(), shown)
+            text = orjson.dumps(shown)
+            return Outcome(text.decode(), orjson.loads(text) if self._holds_text else shown)
         except DomainError as error:
             return Outcome(self.arguments.explain(error))
         except Exception:

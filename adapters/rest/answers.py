@@ -62,6 +62,7 @@ class Codec:
         self._encode = encoder(self._desc, style)
         self._encode_part = None if self._part is None else field_encoder(self._part, style)
         self._opaque = self._desc.type_name == HTTP_BODY or _is_http_body(self._part)
+        self._events = rpc.rest.events
         revision = field_by_name(self._desc, rpc.rest.revision or REVISION)
         plain = revision is not None and isinstance(revision.value, DescFieldValueScalar) and revision.value.oneof is None
         if rpc.rest.revision and not plain:
@@ -94,8 +95,8 @@ class Codec:
         """Return how the messages of a stream are written."""
         if self._opaque:
             return Bytes()
-        if EVENTS in accept:
-            return Events(self._encode, self._desc)
+        if self._events or EVENTS in accept:
+            return Events(self._encode, self._desc, waits=self._events)
         return Lines(self._encode, self._dialect.mark)
 
 

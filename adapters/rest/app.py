@@ -8,7 +8,7 @@ body, and then what the service says.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
@@ -29,8 +29,9 @@ from core.kernel.call import Call
 from core.kernel.errors import DomainError, Internal, PermissionDenied
 from core.kernel.ids import new_request_id
 from core.kernel.pipeline import Platform
-from core.kernel.rpc import Rpc, verb_and_path
+from core.kernel.rpc import BindingError, Rpc, verb_and_path
 from core.kernel.settings import Settings
+from core.kernel.validation import validate
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
 from gen.busbar.api.v1.options_pb import CredentialKind, Multipart, Surface
 from gen.google.api.http_pb import HttpRule
@@ -47,7 +48,11 @@ EXPOSED = b"ETag, Location, Retry-After, X-Request-Id, Content-Disposition"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Endpoint:
-    """One HTTP rule of one rpc, ready to be served."""
+    """One HTTP rule of one rpc, ready to be served.
+
+    Attributes:
+        instead: What serves a request whose boolean field of that name is true.
+    """
 
     rpc: Rpc
     binding: Binding
@@ -57,6 +62,7 @@ class Endpoint:
     max_body: int
     has_body: bool
     form: Multipart | None
+    instead: dict[str, Endpoint] = field(default_factory=dict[str, "Endpoint"])
 
 
 class RestApp:
@@ -82,6 +88,7 @@ class RestApp:
         self._public_url = settings.public_url.rstrip("/")
         self.rpcs = [rpc for rpc in platform.rpcs if rpc.surface in self._surfaces]
         self._router: Router[Endpoint] = Router()
+        self._endpoints: dict[tuple[str, str], Endpoint] = {}
         for rpc in self.rpcs:
             for rule in rpc.http:
                 self._add(rpc, rule)
@@ -103,6 +110,10 @@ class RestApp:
             has_body=bool(rule.body) or rpc.rest.raw_body,
             form=form_of(rpc, rule),
         )
+        if rpc.rest.when:
+            _join(self._endpoints.get((method, path)), endpoint)
+            return
+        self._endpoints[method, path] = endpoint
         for verb in (method, *rpc.rest.method_aliases):
             for spelling in (path, f"{path}/") if dialect.both_slashes else (path,):
                 self._router.add(verb, spelling, rpc.name, endpoint)
@@ -266,6 +277,8 @@ class _Exchange:
             if payload is not None and endpoint.binding.raw:
                 call.raw = payload.data
             message = endpoint.binding.message(values, self._query(), payload)
+            if endpoint.instead:
+                rpc, message = self._chosen(message, values, payload)
         if rpc.server_streams and request.method == "HEAD":
             await self._head_of_stream()
             return
@@ -274,6 +287,16 @@ class _Exchange:
             await self._stream(answer)
         else:
             await self._answer(answer)
+
+    def _chosen(self, message: Message[Any], values: tuple[str, ...], payload: Payload | None) -> tuple[Rpc, Message[Any]]:
+        """Return the rpc that a request asks for among those of its path, and its message."""
+        for name, endpoint in self._endpoint.instead.items():
+            if getattr(message, name):
+                # Here, so that what is wrong is named as the documented request names it.
+                validate(message)
+                self._endpoint, self._call.admitted = endpoint, endpoint.rpc
+                return endpoint.rpc, endpoint.binding.message(values, self._query(), payload)
+        return self._endpoint.rpc, message
 
     async def _head_of_stream(self) -> None:
         """Answer HEAD without the service: a stream may never end."""
@@ -387,7 +410,6 @@ class _Exchange:
             self._request.accept,
             endpoint.binding.request.desc(),
             endpoint.binding.locate,
-            if_match=call.if_match is not None,
             status=call.status,
         )
         refusal = endpoint.dialect.refusal(error, asked)
@@ -408,6 +430,26 @@ class _Exchange:
 
 def _joined(query: bytes, further: bytes) -> bytes:
     return b"&".join(part for part in (query, further) if part)
+
+
+def _join(first: Endpoint | None, other: Endpoint) -> None:
+    """Let an rpc serve the path of another one when a field of its request says so.
+
+    Raises:
+        BindingError: There is no other one, or a caller who is admitted to it is not admitted to this rpc as well.
+    """
+    rpc, when = other.rpc, other.rpc.rest.when
+    if first is None or when not in {f.name for f in first.rpc.request.desc().fields}:
+        raise BindingError(f"{rpc.name} wants to serve when {when}, but no rpc before it has such a request on that path")
+    same = (first.rpc.access, first.rpc.limits, first.accepts, first.max_body) == (
+        rpc.access,
+        rpc.limits,
+        other.accepts,
+        other.max_body,
+    )
+    if not same:
+        raise BindingError(f"{rpc.name} and {first.rpc.name} serve one path, but do not admit the same calls")
+    first.instead[when] = other
 
 
 def _allowed(methods: tuple[str, ...], dialect: Dialect) -> str:

@@ -30,6 +30,7 @@ from protobuf import (
 )
 from protobuf.wkt import FieldMask
 
+from adapters.rest import opaque
 from adapters.rest.body import malformed
 from adapters.rest.codec import FLOATS, WRAPPERS, as_list, as_object
 from adapters.rest.descriptors import field_by_name
@@ -97,10 +98,11 @@ class Binding:
         self.variables = tuple(_required(_parameter(desc, name), name) for name in names)
         self.body_field = field_by_name(desc, rule.body) if rule.body not in ("", "*") else None
         self.opaque = desc.type_name == HTTP_BODY or _is_http_body(self.body_field)
-        self.bare = _bare_field(desc) if rule.body == "*" else None
+        self.bare = _required_field(desc, rpc.rest.bare) if rule.body == "*" and rpc.rest.bare else None
         self.masked = any(f.name == UPDATE_MASK and _is_message(f, "google.protobuf.FieldMask") for f in desc.fields)
         self.resume = next((n for n in RESUME_FIELDS if field_by_name(desc, n)), None) if rpc.server_streams else None
         self._prefixed = prefixed(desc)
+        self._folded = opaque.concerns(desc)
         self._bound = frozenset(p.path[0] for p in self.variables if len(p.path) == 1)
         self._parameters: dict[str, Parameter] = {}
 
@@ -122,6 +124,8 @@ class Binding:
             value: dict[str, Any] = {}
         else:
             value = self._from_json(payload.data)
+        if self._folded and payload is not None:
+            value = opaque.fold(self._desc, value, (), faults, bound=self._bound)
         mask = self._mask(value) if self.masked and payload is not None and payload.data else None
         if value and self._prefixed:
             _unprefix(self._desc, value, (), faults)
@@ -133,7 +137,7 @@ class Binding:
             raise invalid(tuple(faults))
         if payload is not None and payload.binary and not self.opaque and not self.raw:
             return self._from_binary(payload.data, value)
-        message = decode(self.request, value)
+        message = _decode(self.request, value)
         if mask is not None:
             message.update_mask = mask  # pyright: ignore[reportAttributeAccessIssue] - `masked` says that it has one
         if self.opaque and payload is not None:
@@ -147,7 +151,7 @@ class Binding:
         members = as_object(value)
         if members is not None:
             return members
-        if self.bare is not None and not isinstance(value, list):
+        if self.bare is not None and isinstance(value, list) == isinstance(self.bare.value, DescFieldValueList):
             return {self.bare.json_name: value}
         raise InvalidArgument("request body must be a JSON object", reason=ErrorReason.MALFORMED_BODY)
 
@@ -248,6 +252,15 @@ def decode(cls: type[Message[Any]], value: dict[str, Any]) -> Message[Any]:
     Raises:
         InvalidArgument: Some members are not what they must be; all are named.
     """
+    if opaque.concerns(cls.desc()):
+        faults: list[FieldViolation] = []
+        value = opaque.fold(cls.desc(), value, (), faults)
+        if faults:
+            raise invalid(tuple(faults))
+    return _decode(cls, value)
+
+
+def _decode(cls: type[Message[Any]], value: dict[str, Any]) -> Message[Any]:
     try:
         return message_from_json_value(cls, value, ignore_unknown_fields=True)
     except RecursionError as error:
@@ -444,6 +457,8 @@ def _is_http_body(field: DescField | None) -> bool:
     return _is_message(field, HTTP_BODY)
 
 
-def _bare_field(message: DescMessage) -> DescField | None:
-    """Return the field that takes a body which is a bare scalar: one named `value` that holds any JSON."""
-    return next((f for f in message.fields if f.name == "value" and _is_message(f, "google.protobuf.Value")), None)
+def _required_field(message: DescMessage, name: str) -> DescField:
+    field = field_by_name(message, name)
+    if field is None:
+        raise TypeError(f"{name}, which takes bare bodies, is no field of {message.type_name}")
+    return field

@@ -31,6 +31,7 @@ from protobuf import (
 )
 
 from adapters.rest.descriptors import json_name
+from gen.busbar.api.v1.options_pb import JsonKind, Others, ext_json, ext_others
 
 Json = Any
 Encode = Callable[[Any], Json]
@@ -81,16 +82,20 @@ class _Choice(NamedTuple):
 class Plan:
     """Writes messages of one type in one style."""
 
-    __slots__ = ("_choices", "_members", "_nulls")
+    __slots__ = ("_beside", "_choices", "_members", "_nulls")
 
     def __init__(self, style: Style) -> None:
         self._nulls = style.nulls
+        self._beside: str | None = None
         self._members: tuple[_Member, ...] = ()
         self._choices: tuple[_Choice, ...] = ()
 
-    def fill(self, members: tuple[_Member, ...], choices: tuple[_Choice, ...]) -> None:
-        """Set what the plan writes, once the plans of the fields exist: messages may hold themselves."""
-        self._members, self._choices = members, choices
+    def fill(self, members: tuple[_Member, ...], choices: tuple[_Choice, ...], beside: str | None) -> None:
+        """Set what the plan writes, once the plans of the fields exist: messages may hold themselves.
+
+        `beside` is the field whose JSON text holds members that stand beside those of the other fields.
+        """
+        self._members, self._choices, self._beside = members, choices, beside
 
     def __call__(self, message: Message[Any]) -> dict[str, Json]:
         """Return the JSON object of a message."""
@@ -109,6 +114,8 @@ class Plan:
             if chosen is not None:
                 name, encode = members[chosen.field]
                 out[name] = chosen.value if encode is None else encode(chosen.value)
+        if self._beside is not None and (text := getattr(message, self._beside)):
+            out = {**orjson.loads(text), **out}
         return out
 
 
@@ -124,8 +131,11 @@ def encoder(message: DescMessage, style: Style) -> Encode:
     plan = _plans.get(key)
     if plan is None:
         plan = _plans[key] = Plan(style)
-        singles = tuple(_member(m, style) for m in message.members if not isinstance(m, DescOneof))
-        plan.fill(singles, tuple(_choice(m, style) for m in message.members if isinstance(m, DescOneof)))
+        fields = [m for m in message.members if not isinstance(m, DescOneof)]
+        beside = next((f for f in fields if others_of(f) == Others.BESIDE), None)
+        singles = tuple(_member(f, style) for f in fields if f is not beside)
+        choices = tuple(_choice(m, style) for m in message.members if isinstance(m, DescOneof))
+        plan.fill(singles, choices, None if beside is None else beside.local_name)
     return plan
 
 
@@ -140,7 +150,21 @@ def field_encoder(field: DescField, style: Style) -> Encode | None:
         return encoder(value.message, style)
     if isinstance(value, DescFieldValueEnum):
         return _enum(value.enum)
+    if json_kind(field):
+        return _json_text
     return _scalar(value.scalar, style)
+
+
+def json_kind(field: DescField) -> JsonKind:
+    """Return what the JSON text of a field is; UNSPECIFIED for a field that holds none."""
+    options = field.proto.options
+    return options[ext_json] if options is not None else JsonKind.UNSPECIFIED
+
+
+def others_of(field: DescField) -> Others:
+    """Return how JSON shows a field that takes the members of no other field; UNSPECIFIED for one that takes none."""
+    options = field.proto.options
+    return options[ext_others] if options is not None else Others.UNSPECIFIED
 
 
 def as_object(value: object) -> dict[str, Json] | None:
@@ -209,6 +233,11 @@ def _scalar(scalar: ScalarType, style: Style) -> Encode | None:
     if scalar == ScalarType.BYTES:
         return lambda value: b64encode(value).decode()
     return None
+
+
+def _json_text(text: str) -> Json:
+    """Return what is written as the value that a text holds, without reading it."""
+    return orjson.Fragment(text) if text else None
 
 
 def _float(value: float) -> Json:

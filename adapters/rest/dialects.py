@@ -21,7 +21,7 @@ from protobuf import DescFieldValueList, DescFieldValueMessage, DescMessage
 from adapters.rest.body import UnsupportedMediaType
 from adapters.rest.codec import Style, as_object
 from adapters.rest.descriptors import field_by_name, json_name
-from core.kernel.errors import DomainError, FieldViolation
+from core.kernel.errors import DomainError, FieldViolation, PreconditionFailed
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
 from gen.busbar.api.v1.options_pb import CredentialKind, Limit, Rest, Surface
 
@@ -52,6 +52,8 @@ STATUS = {
     "UNAUTHENTICATED": 401,
 }
 """HTTP status by canonical code."""
+STATUS_OF_REASON = {ErrorReason.TOO_LARGE: 413, ErrorReason.UPSTREAM_FAILED: 502}
+"""HTTP status by reason, where HTTP tells apart what the codes do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,6 @@ class Asked:
         accept: Its Accept header.
         request: Type of the message it was read as; None where no rpc was found.
         locate: Tells where a field of the message comes from: `path`, `query` or `body`.
-        if_match: Whether it named a revision by header.
         status: Status that the service chose for its refusal.
     """
 
@@ -71,7 +72,6 @@ class Asked:
     accept: str = ""
     request: DescMessage | None = None
     locate: Callable[[str], str] | None = None
-    if_match: bool = False
     status: int | None = None
 
 
@@ -152,7 +152,7 @@ class Dialect:
 
     def answer_style(self, rest: Rest) -> Style:
         """Return how the answers of an rpc are written: as all of the surface are, unless its options say otherwise."""
-        return replace(self.style, nulls=True) if rest.nulls else self.style
+        return replace(self.style, nulls=rest.nulls) if rest.nulls or rest.sparse else self.style
 
     def refusal(self, error: DomainError, asked: Asked) -> Refusal:
         """Return the status and the sentence for an error."""
@@ -161,11 +161,11 @@ class Dialect:
     def _status(self, error: DomainError, asked: Asked) -> int:
         if asked.status is not None and asked.status >= HTTPStatus.BAD_REQUEST:
             return asked.status
-        if error.reason == ErrorReason.TOO_LARGE:
-            return 413
+        if error.reason in STATUS_OF_REASON:
+            return STATUS_OF_REASON[error.reason]
         if isinstance(error, UnsupportedMediaType):
             return 415
-        if error.reason == ErrorReason.REVISION_CONFLICT and asked.if_match:
+        if isinstance(error, PreconditionFailed):
             return 412
         status = STATUS.get(error.code, 500)
         return self.invalid if status == HTTPStatus.BAD_REQUEST else status

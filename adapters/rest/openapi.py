@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from protobuf import DescField, DescFieldValueMessage, DescMessage
+from protobuf import DescField, DescFieldValueList, DescFieldValueMessage, DescMessage
 
 from adapters.rest.answers import REVISION
 from adapters.rest.binding import HTTP_BODY, Binding
 from adapters.rest.descriptors import comment, field_by_name, json_name
-from adapters.rest.dialects import DIALECTS, JSON, STATUS, Dialect
+from adapters.rest.dialects import DIALECTS, JSON, STATUS, STATUS_OF_REASON, Dialect
 from adapters.rest.forms import KIND as FORM
 from adapters.rest.openapi_schema import Schema, Schemas, behaves, prefix, scalar_like
 from adapters.rest.routing import Template
@@ -90,9 +90,12 @@ REASONS = {
     "415": "The body has a type that is not taken.",
     "422": "The request is wrong; the message names the field.",
     "429": "Too many requests; Retry-After tells when to come back.",
+    "502": "Another server that this depends on failed or cannot be reached.",
     "503": "It cannot be done now; nothing was changed.",
+    "504": "It took too long.",
 }
-_CODES = re.compile(r"\b(" + "|".join(STATUS) + r")\b")
+_STATUS = {**STATUS, **{reason.name: status for reason, status in STATUS_OF_REASON.items()}}
+_CODES = re.compile(r"\b(" + "|".join(_STATUS) + r")\b")
 
 
 def build_document(
@@ -145,6 +148,9 @@ class _Builder:
         for rule in rpc.http:
             operation = _Operation(rpc, rule, self.schemas)
             item = self._item(operation.path)
+            if rpc.rest.when:
+                operation.join(item[operation.method.lower()])
+                continue
             item[operation.method.lower()] = {"operationId": self._id(rpc), **operation.describe(self._renamed(operation.path))}
 
     def add_documents(self) -> None:
@@ -226,6 +232,10 @@ class _Operation:
         operation["security"] = self._security()
         return operation
 
+    def join(self, operation: Schema) -> None:
+        """Add the answer of an rpc that serves the path of another one."""
+        operation["responses"][str(self._rpc.rest.success or 200)]["content"].update(self._content())
+
     def _path(self, template: str) -> str:
         parsed = Template.parse(template)
         names = {v.name: ".".join(self._name(part) for part in v.name.split(".")) for v in parsed.variables}
@@ -238,6 +248,8 @@ class _Operation:
     def _description(self) -> str:
         if not self._rpc.server_streams or self._rpc.response.desc().type_name == HTTP_BODY:
             return self._text
+        if self._rpc.rest.events:
+            return f"{self._text}\nAnswers server-sent events."
         return f"{self._text}\nAnswers one JSON text a line, or server-sent events where Accept names `{EVENTS}`."
 
     def _field(self, path: str) -> DescField | None:
@@ -292,7 +304,8 @@ class _Operation:
 
     def _header_parameters(self) -> list[Schema]:
         parameters: list[Schema] = []
-        if self._rpc.mutates and self._rpc.access.level != Access.Level.PUBLIC:
+        streams = self._rpc.client_streams or self._rpc.server_streams
+        if self._rpc.mutates and not streams and self._rpc.access.level != Access.Level.PUBLIC:
             text = "Names the request: sent again with the same key, it is done once and answered as before."
             parameters.append({"name": "Idempotency-Key", "in": "header", "description": text, "schema": {"type": "string"}})
         if self._revisioned:
@@ -319,7 +332,7 @@ class _Operation:
         schema = self._schemas.input(self._request, style, bound)
         needed = any(behaves(f, FieldBehavior.REQUIRED) and f.name not in bound for f in self._request.fields)
         if binding.bare is not None:
-            schema = {"anyOf": [schema, {"type": ["string", "number", "boolean", "null"]}]}
+            schema = {"anyOf": [schema, self._bare(binding.bare)]}
         kind = LINES if self._rpc.client_streams else JSON
         return {"required": needed, "content": {kind: {"schema": schema}}}
 
@@ -333,6 +346,11 @@ class _Operation:
             properties[text["name"]] = {**text["schema"], **about}
         needed = [form.part, *(text["name"] for text in texts if text.get("required"))]
         return {"type": "object", "properties": properties, "required": needed}
+
+    def _bare(self, field: DescField) -> Schema:
+        if isinstance(field.value, DescFieldValueList):
+            return self._schemas.field(field, self._dialect.style, reading=True)
+        return {"type": ["string", "number", "boolean", "null"]}
 
     def _responses(self) -> Schema:
         rpc = self._rpc
@@ -360,13 +378,15 @@ class _Operation:
         schema = self._schemas.output(rpc.response.desc(), style)
         if part is not None:
             schema = self._schemas.field(part, style, reading=False)
+        if rpc.rest.events:
+            return {EVENTS: {"schema": schema}}
         if rpc.server_streams:
             return {LINES: {"schema": schema}, EVENTS: {"schema": schema}}
         return {JSON: {"schema": schema}}
 
     def _error_codes(self) -> set[str]:
         rpc, dialect = self._rpc, self._dialect
-        codes = {str(STATUS[code]) for code in _CODES.findall(self._text)} & REASONS.keys()
+        codes = {str(_STATUS[code]) for code in _CODES.findall(self._text)} & REASONS.keys()
         if rpc.request.desc().fields:
             codes.add(str(dialect.invalid))
         if rpc.access.level != Access.Level.PUBLIC:

@@ -182,7 +182,7 @@ class Platform:
     def _limit(self, rpc: Rpc, limit: Limit, call: Call, principal: Principal | None) -> None:
         who = call.address if limit.per == Limit.Per.ADDRESS or principal is None else principal.credential_id
         # A limit that an rpc states is its own; one that the door brings is shared by all rpcs that state none.
-        what = rpc.name if rpc.limits else call.door
+        what = limit.group or (rpc.name if rpc.limits else call.door)
         self.limiter.check((what, limit.per, who), limit.requests, limit.window_seconds)
 
     async def invoke(self, rpc: Rpc, request: Any, call: Call) -> Any:  # noqa: ANN401 - the message class differs by rpc
@@ -244,7 +244,7 @@ class Platform:
             validate(request)
         for limit in rpc.limits:
             if limit.per == Limit.Per.FIELD:
-                key = (rpc.name, getattr(request, limit.field), call.caller.org_id)
+                key = (limit.group or rpc.name, getattr(request, limit.field), call.caller.org_id)
                 self.limiter.check(key, limit.requests, limit.window_seconds)
 
     async def _once(self, rpc: Rpc, request: Message[Any], call: Call, store: IdempotencyStore) -> Message[Any]:

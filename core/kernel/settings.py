@@ -11,6 +11,7 @@ import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validator
 from pydantic.fields import FieldInfo
@@ -48,7 +49,15 @@ def _checked(text: str) -> str:
     return text
 
 
+def _checked_url(text: str) -> str:
+    parts = urlsplit(text)
+    if text and (parts.scheme not in ("http", "https") or not parts.hostname):
+        raise ValueError("must be an http or https address, such as http://127.0.0.1:11434/v1")
+    return text
+
+
 Address = Annotated[str, AfterValidator(_checked)]
+WebAddress = Annotated[str, AfterValidator(_checked_url)]
 Surface = Literal["maker", "lab", "telemetry", "plans"]
 
 
@@ -58,6 +67,7 @@ class Quotas(BaseModel):
     boards: int = Field(default=50, description="Boards of one user.")
     projects: int = Field(default=100, description="Projects of one user.")
     agent_keys: int = Field(default=25, description="Live agent keys of one user.")
+    artifacts: int = Field(default=200, description="Firmware artifacts of one project.")
     points_per_request: int = Field(default=10_000, description="Points of one ingest request.")
     ingest_body_bytes: int = Field(default=5_242_880, description="Bytes of an ingest body, as received and after inflation.")
 
@@ -158,6 +168,16 @@ class Settings(BaseSettings):
     )
     secret_key: SecretStr = Field(
         default=SecretStr(""), description="Secret that signs short-lived tokens; a file in the data directory when empty."
+    )
+    ai_base_url: WebAddress = Field(
+        default="", description="Address of a model provider that speaks the OpenAI protocol; without it nothing asks a model."
+    )
+    ai_key: SecretStr = Field(default=SecretStr(""), description="Key for the model provider; empty where it asks for none.")
+    ai_model: str = Field(default="", description="Model to ask where the caller names none.")
+    ai_timeout_seconds: float = Field(default=30.0, gt=0, description="Seconds that the model provider may take to answer.")
+    ai_completions: Literal["chat", "completions"] = Field(
+        default="chat",
+        description="How code is completed: by a prompt to /chat/completions, or by /completions with prefix and suffix.",
     )
     quotas: Quotas = Field(default_factory=Quotas, description="How much an account may hold.")
     storage: Storage = Field(default_factory=Storage, description="How storage behaves.")

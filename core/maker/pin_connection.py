@@ -25,11 +25,12 @@ from core.kernel.errors import (
 from core.kernel.validation import validate
 from core.live.events import Lagged, Policy
 from core.live.mailbox import Mailbox
-from core.maker.events import BoardDeleted, BoardStatusChanged, board_topic
+from core.maker.events import BoardDeleted, BoardStatusChanged, OtaChanged, board_topic
 from core.maker.pin_values import scalar
 from core.signals.model import LatestChanged
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
 from gen.busbar.api.v1.options_pb import CredentialKind
+from gen.busbar.maker.v1.ota_jobs_pb import OtaNews, OtaProgress
 from gen.busbar.maker.v1.pins_pb import (
     BoardStatus,
     ConnectPinsRequest,
@@ -61,6 +62,7 @@ Frame = (
     | Oneof[Literal["ack"], PinAck]
     | Oneof[Literal["error"], PinRefusal]
     | Oneof[Literal["pong"], PinPong]
+    | Oneof[Literal["ota"], OtaNews]
 )
 
 
@@ -159,6 +161,8 @@ class PinConnection:
             self._out.close(error)
 
     async def _send_events(self, events: Any, after: float) -> None:  # noqa: ANN401 - a subscription of the bus
+        if self._device:
+            await self._offer_firmware(again=True)
         async for _, event in events:
             if isinstance(event, Lagged):
                 raise ResourceExhausted("the reader is too slow", reason=ErrorReason.LAGGED)
@@ -168,10 +172,27 @@ class PinConnection:
                 status = "online" if event.online else "offline"
                 at = to_timestamp(event.at_us)
                 await self._out.put(Oneof(field="status", value=BoardStatus(board_id=self.board.id, status=status, at=at)))
+            elif isinstance(event, OtaChanged):
+                await self._tell_firmware(event)
             elif isinstance(event, LatestChanged) and event.seq > after and not (self._device and event.by == "device"):
                 change = self._pins.change(self.board, event)
                 if change is not None:
                     await self._out.put(Oneof(field="pin", value=change))
+
+    async def _offer_firmware(self, *, again: bool) -> None:
+        news = await self._pins.ota.offer(self.board, again=again)
+        if news is not None:
+            await self._out.put(Oneof(field="ota", value=news))
+
+    async def _tell_firmware(self, event: OtaChanged) -> None:
+        """Tell the board what it must know of its firmware job, and its owner everything."""
+        if not self._device:
+            if self._caller.user_id == self.board.owner_id:
+                await self._out.put(Oneof(field="ota", value=event.news))
+        elif event.begins:
+            await self._offer_firmware(again=False)
+        elif event.for_board:
+            await self._out.put(Oneof(field="ota", value=event.news))
 
     async def _carry_out(self) -> None:
         async for request in self._requests:
@@ -196,6 +217,12 @@ class PinConnection:
             if not self._device:
                 raise PermissionDenied("only a board says hello")
             await self._pins.boards.note_firmware(self.board.id, frame.firmware_version, frame.board_type)
+            return None
+        if isinstance(frame, OtaProgress):
+            validate(frame)
+            if not self._device:
+                raise PermissionDenied("only a board tells of its firmware")
+            await self._pins.ota.progress(self.board, frame)
             return None
         if isinstance(frame, PinOpen):
             raise InvalidArgument.field("open", "the connection is open")

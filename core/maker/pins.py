@@ -13,6 +13,7 @@ from core.kernel.limits import Limiter
 from core.live.events import EventBus, Lagged, Policy
 from core.maker.boards import BoardService, KnownBoard
 from core.maker.events import BoardStatusChanged, board_topic
+from core.maker.ota_jobs import OtaJobs
 from core.maker.pin_connection import PinConnection, origin_of
 from core.maker.pin_values import Scalar, canonical_text, plain, scalar, type_of
 from core.signals.model import Latest, LatestChanged
@@ -41,8 +42,11 @@ _INDEX = {f"V{index}": index for index in range(PINS)}
 class PinService:
     """Reads, writes and watches the pins of the caller's boards."""
 
-    def __init__(self, boards: BoardService, signals: Signals, bus: EventBus, limiter: Limiter, clock: Clock) -> None:
+    def __init__(
+        self, boards: BoardService, signals: Signals, bus: EventBus, limiter: Limiter, clock: Clock, ota: OtaJobs
+    ) -> None:
         self.boards = boards
+        self.ota = ota
         self.signals = signals
         self.bus = bus
         self.clock = clock

@@ -112,3 +112,9 @@ def test_misspelt_names_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("BUSBAR_QUOTAS__BOARDS", "7")
     (tmp_path / CONFIG_FILE).write_text('log_levle = "error"\n')
     assert unknown_names(Settings()) == ["BUSBAR_HTTPS", f"log_levle ({CONFIG_FILE})"]
+
+
+@pytest.mark.parametrize("text", ["provider.example/v1", "ftp://provider.example", "http://", "http://[", "v1"])
+def test_the_address_of_the_model_provider_is_an_http_address(text: str) -> None:
+    with pytest.raises(ValidationError, match="ai_base_url"):
+        Settings(ai_base_url=text)
