@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from core.kernel.call import Call
-from core.kernel.errors import Aborted
+from core.kernel.errors import PreconditionFailed
 from core.kernel.rpc import BindingError
 from tests.rest.fakes import ALICE, DEVICE, World, client, fake_rpcs, rest_app
 from tests.rest.protos import serve, service
@@ -135,7 +135,7 @@ async def test_if_match_reaches_the_service_and_a_stale_one_is_412() -> None:
     def save(request: Any, call: Call) -> Any:
         seen.append(call.if_match)
         if call.if_match not in (None, "3"):
-            raise Aborted("the document is at revision 3")
+            raise PreconditionFailed("the document is at revision 3")
         return request
 
     async with client(rest_app(serve(desc, save))) as web:
