@@ -101,6 +101,9 @@ class LiveApp:
             _check_origin(call)
             opening = _opening(endpoint, match.values, request.query)
         except DomainError as error:
+            if endpoint.socket.refuse_by_close:
+                await handshake.accept_and_close(endpoint.style.ending(error))
+                return
             message = endpoint.opening.request.desc() if endpoint.opening is not None else None
             await handshake.refuse(error, message)
             return
@@ -131,7 +134,9 @@ class LiveApp:
             receive,
             max_bytes=endpoint.max_bytes,
             stall_seconds=2 * self._settings.live.ping_seconds,
-            accept_first=endpoint.socket.accept_first,
+            accept_first=endpoint.socket.accept_first or endpoint.socket.refuse_by_close,
+            introduces_itself=endpoint.socket.accept_first,
+            objects_only=endpoint.socket.objects_only,
         )
         self._connections.add(connection)
         if self._closing:

@@ -17,7 +17,7 @@ from protobuf import Message
 
 from adapters.live.frames import BadFrame, Frames, text
 from adapters.live.handshake import Handshake
-from adapters.live.styles import INTERNAL, NORMAL, Ending, Style
+from adapters.live.styles import INTERNAL, NORMAL, UNSUPPORTED, Ending, Style
 from core.kernel.errors import DomainError, TooLarge, Unavailable
 from core.kernel.errors import Internal as InternalError
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
@@ -89,6 +89,8 @@ class Connection:
         max_bytes: int,
         stall_seconds: float,
         accept_first: bool,
+        introduces_itself: bool = False,
+        objects_only: bool = False,
     ) -> None:
         self.closed = asyncio.Event()
         self._frames = frames
@@ -98,6 +100,8 @@ class Connection:
         self._max_bytes = max_bytes
         self._stall_seconds = stall_seconds
         self._accept_first = accept_first
+        self._introduces_itself = introduces_itself
+        self._objects_only = objects_only
         self._incoming = Incoming(None)
         self._sending = asyncio.Lock()
         self._ended = asyncio.Event()
@@ -152,7 +156,10 @@ class Connection:
             try:
                 message = self._frames.read(data)
             except BadFrame as bad:
-                if self._accept_first and not self._heard:
+                if self._objects_only and not bad.is_object:
+                    self.end(UNSUPPORTED, bad.sentence)
+                    return
+                if self._introduces_itself and not self._heard:
                     # The first frame says who is there; without that there is nobody to talk with.
                     raise bad.error from bad
                 await self._transmit_frame(text(self._style.error(bad.error, bad.sentence, bad.members)))

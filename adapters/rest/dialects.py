@@ -310,7 +310,7 @@ LAB_ENDED = {
 }
 
 
-def _lab_sentence(error: DomainError) -> str | None:
+def lab_sentence(error: DomainError) -> str | None:
     """Return what the lab says about a credential or a role; None where the error says it all."""
     if error.reason == ErrorReason.RATE_LIMITED:
         return "Too many requests. Please try again later."
@@ -329,7 +329,7 @@ def _lab_envelope(refusal: Refusal, asked: Asked) -> tuple[str, bytes]:
     elif violations:
         detail = [_lab_violation(v, asked) for v in violations]
     else:
-        detail = _lab_sentence(refusal.error) or refusal.message
+        detail = lab_sentence(refusal.error) or refusal.message
     return JSON, orjson.dumps({"detail": detail}, default=str)
 
 
@@ -373,7 +373,7 @@ _LAB_LIMIT = Limit(requests=300, window_seconds=60, per=Limit.Per.ADDRESS)
 
 def _lab_limit(method: str, path: str, address: str) -> Limit | None:
     """Limit by address, but neither local networks nor the paths that machines call."""
-    if path.startswith("/api/v1/ota") or (method in ("GET", "POST") and path.startswith("/api/v1/datapoints")):
+    if path.startswith(("/api/v1/ota", "/ws/")) or (method in ("GET", "POST") and path.startswith("/api/v1/datapoints")):
         return None
     return None if _is_local(address) else _LAB_LIMIT
 

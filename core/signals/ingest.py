@@ -51,6 +51,8 @@ class _Encoded:
         tags = None if column.tags is None else _tag_texts(column.tags)
         if all_numbers(values):
             return cls(column, list(map(to_double, values)), None, tags)
+        if column.ns is not None:
+            raise ValueError("values that come with their places must be numbers")
         pairs = list(map(encode, values))
         return cls(column, [number for number, _ in pairs], [text for _, text in pairs], tags)
 
@@ -157,6 +159,9 @@ class IngestJob:
 
     async def _add(self, tx: Tx, rows: Rows, device: Device, channel: Channel, encoded: _Encoded) -> None:
         recording = await self._recording(tx, device, encoded.column)
+        if encoded.column.ns is not None:
+            rows.add_placed(channel.id, encoded.column.times_us, encoded.column.ns, encoded.numbers, recording)
+            return
         tags = None
         if encoded.tags is not None:
             ids: dict[str | None, int | None] = {None: None}
@@ -167,7 +172,7 @@ class IngestJob:
 
     async def _recording(self, tx: Tx, device: Device, column: Column) -> int | None:
         if column.recording is None:
-            return None
+            return column.recording_id
         key = self.org_id, column.recording
         known = self._directory.recordings.get(key) or self._found.recordings.get(key)
         if known is None:

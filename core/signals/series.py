@@ -10,6 +10,8 @@ from core.signals.rollups import WIDTHS_US
 from core.signals.values import decode
 from core.storage.tx import Row, Tx
 
+IS_NUMBER = "(num IS NOT NULL OR text IN ('true', 'false'))"
+"""Tells numbers and switches, which count as 1 and 0, from texts and objects."""
 _FIELDS = "at_us, channel_id, n, num, text, recording_id, tagset_id"
 _READ = (
     f"SELECT {_FIELDS} FROM point WHERE channel_id = $1 AND at_us >= $2 AND (at_us, n) > ($2, $3) AND at_us < $4"  # noqa: S608

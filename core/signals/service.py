@@ -54,9 +54,10 @@ from core.signals.model import (
     Value,
     Written,
 )
+from core.signals.numbers import Numbers
 from core.signals.pins import PinJob
 from core.signals.recordings import Recordings
-from core.signals.resolve import StaleError, upsert_device
+from core.signals.resolve import StaleError, upsert_channel, upsert_device
 from core.signals.store import Store
 from core.signals.tables import RecordingRow
 from core.storage.database import Database
@@ -75,13 +76,31 @@ class Signals:
 
     def __init__(self, database: Database, publish: Publish, clock: Clock) -> None:
         self._database = database
-        self._publish = publish
+        self._listeners = [publish]
         self._clock = clock
         self._store = Store()
         self._directory = self._store.directory
         self._connections: Counter[int] = Counter()
         self._task: asyncio.Task[None] | None = None
         self.recordings = Recordings(database, clock, self._directory.recordings)
+        self.numbers = Numbers(database, self._store, clock)
+        self.on_written(self._count)
+
+    def on_written(self, listener: Publish) -> None:
+        """Call a listener after each commit, in commit order, after those that were there before it."""
+        self._listeners.append(listener)
+
+    def _publish(self, events: Sequence[Event]) -> None:
+        for listener in self._listeners:
+            listener(events)
+
+    def _count(self, events: Sequence[Event]) -> None:
+        for event in events:
+            for column in event.columns if isinstance(event, PointsWritten) else ():
+                device = self._directory.find(event.org_id, column.device)
+                channel = None if device is None else self._directory.channel(device.id, column.channel)
+                if channel is not None and column.times_us:
+                    self.numbers.counts.note(channel.id, min(column.times_us))
 
     async def start(self) -> None:
         """Load devices, channels and latest values, and finish deletions that a stop interrupted."""
@@ -124,6 +143,10 @@ class Signals:
     def devices(self, org_id: str) -> list[Device]:
         """Return the devices of an organisation by slug."""
         return self._directory.of_org(org_id)
+
+    def devices_of_kind(self, kind: str) -> list[Device]:
+        """Return the devices of a kind, of all organisations."""
+        return self._directory.of_kind(kind)
 
     async def update_device(self, device_id: int, *, name: str | None = None, recording: bool | None = None) -> Device:
         """Change what is given.
@@ -186,6 +209,37 @@ class Signals:
     def find_channel(self, device_id: int, name: str) -> Channel | None:
         """Return a channel of a device."""
         return self._directory.channel(device_id, name)
+
+    def get_channel(self, channel_id: int) -> Channel | None:
+        """Return a channel."""
+        return self._directory.channel_by_id(channel_id)
+
+    async def ensure_channel(self, device_id: int, name: str, *, kind: str = "metric") -> Channel:
+        """Return a channel of a device, making it if there is none. An existing one stays as it is."""
+        known = self._directory.channel(device_id, name)
+        if known is not None:
+            return known
+        now = self._clock.now_us()
+
+        async def job(tx: Tx) -> Channel:
+            return await upsert_channel(tx, device_id, name, kind=kind, now_us=now)
+
+        def committed(channel: Channel) -> None:
+            self._directory.put_channel(channel)
+
+        channel = await self._database.submit(job, committed=committed)
+        return self._directory.channel_by_id(channel.id) or channel
+
+    def hide_channel(self, channel_id: int) -> None:
+        """Take a channel out of sight that is about to be deleted."""
+        self._directory.forget_channel(channel_id)
+
+    async def delete_channel(self, channel_id: int) -> None:
+        """Delete a channel with all that it has; its points go in bounded steps."""
+        self._directory.forget_channel(channel_id)
+        await removal.erase_channel(self._database, channel_id)
+        self._store.rollups.forget_channel(channel_id)
+        self.numbers.counts.forget(channel_id)
 
     async def update_channel(self, channel_id: int, *, label: str | None = None, unit: str | None = None) -> Channel:
         """Change what is given.
@@ -295,6 +349,10 @@ class Signals:
     def latest(self, device_id: int, channel: str) -> Latest | None:
         """Return the latest value of a channel, from memory; None when it was never written."""
         return self._directory.latest(device_id, channel)
+
+    def latest_of(self, channel_id: int) -> Latest | None:
+        """Return the latest value of a channel by its id, from memory."""
+        return self._directory.latest_of(channel_id)
 
     def latest_all(self, device_id: int) -> dict[str, Latest]:
         """Return the latest values of a device by the names of its channels, from memory."""
@@ -411,6 +469,7 @@ class Signals:
         cutoff = now_us - days * 86_400 * MICROSECONDS
         deleted = await removal.delete_older(self._database, cutoff, self._store.points)
         self._store.rollups.forget()
+        self.numbers.counts.forget_all()
         return deleted
 
     async def _keep_house(self) -> None:

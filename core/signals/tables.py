@@ -50,6 +50,14 @@ class RecordingRow(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("org_id", "external_id"),
         Index("ix_recording_started", "org_id", "started_us"),
+        Index(
+            "ix_recording_experiment_name",
+            "org_id",
+            "name",
+            unique=True,
+            sqlite_where=text("kind = 'experiment'"),
+            postgresql_where=text("kind = 'experiment'"),
+        ),
         _NEVER_AGAIN,
     )
 

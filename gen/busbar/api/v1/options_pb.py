@@ -510,7 +510,7 @@ class Limit(Message[_LimitFields]):
         ADDRESS = 2
         FIELD = 3
 
-_SocketFields: TypeAlias = Literal["path", "open", "accept_first", "max_frame_bytes", "credentials", "additional_paths"]
+_SocketFields: TypeAlias = Literal["path", "open", "accept_first", "max_frame_bytes", "credentials", "additional_paths", "fallback", "refuse_by_close", "objects_only"]
 
 class Socket(Message[_SocketFields]):
     """
@@ -558,9 +558,28 @@ class Socket(Message[_SocketFields]):
             ```proto
             repeated string additional_paths = 6;
             ```
+        fallback:
+            Member of the request's oneof, a `google.protobuf.Struct`, that takes whole every frame whose `type` names no member; empty
+            answers such a frame with an error.
+
+            ```proto
+            string fallback = 7;
+            ```
+        refuse_by_close:
+            Accepts the connection of a caller who is refused, and then closes it with the reason: pages cannot see an HTTP answer.
+
+            ```proto
+            bool refuse_by_close = 8;
+            ```
+        objects_only:
+            Ends the connection with code 1003 at a frame that is no JSON object, instead of answering with an error.
+
+            ```proto
+            bool objects_only = 9;
+            ```
     """
 
-    __slots__ = ("path", "open", "accept_first", "max_frame_bytes", "credentials", "additional_paths")
+    __slots__ = ("path", "open", "accept_first", "max_frame_bytes", "credentials", "additional_paths", "fallback", "refuse_by_close", "objects_only")
 
     if TYPE_CHECKING:
 
@@ -573,6 +592,9 @@ class Socket(Message[_SocketFields]):
             max_frame_bytes: int = 0,
             credentials: list[CredentialKind] | None = None,
             additional_paths: list[str] | None = None,
+            fallback: str = "",
+            refuse_by_close: bool = False,
+            objects_only: bool = False,
         ) -> None:
             pass
 
@@ -582,6 +604,9 @@ class Socket(Message[_SocketFields]):
         max_frame_bytes: int
         credentials: list[CredentialKind]
         additional_paths: list[str]
+        fallback: str
+        refuse_by_close: bool
+        objects_only: bool
 
 class JsonKind(Enum):
     """
@@ -878,7 +903,7 @@ extend google.protobuf.FieldOptions { optional busbar.api.v1.Others others = 501
 
 
 _DESC = file_desc(
-    b'\n\x1bbusbar/api/v1/options.proto\x12\rbusbar.api.v1\x1a google/protobuf/descriptor.proto"\xf6\x01\n\x06Access\x121\n\x05level\x18\x01 \x01(\x0e2\x1b.busbar.api.v1.Access.LevelR\x05level\x12\x14\n\x05scope\x18\x02 \x01(\tR\x05scope\x123\n\x05kinds\x18\x03 \x03(\x0e2\x1d.busbar.api.v1.CredentialKindR\x05kinds"n\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x10\n\x0cLEVEL_PUBLIC\x10\x01\x12\x17\n\x13LEVEL_AUTHENTICATED\x10\x02\x12\x0f\n\x0bLEVEL_ADMIN\x10\x03\x12\x12\n\x0eLEVEL_OPERATOR\x10\x04"\xf9\x03\n\x04Rest\x12\x18\n\x07success\x18\x01 \x01(\x05R\x07success\x12?\n\x0bcredentials\x18\x02 \x03(\x0e2\x1d.busbar.api.v1.CredentialKindR\x0bcredentials\x12\x19\n\x08raw_body\x18\x03 \x01(\x08R\x07rawBody\x12$\n\x0emax_body_bytes\x18\x04 \x01(\x05R\x0cmaxBodyBytes\x12\x1f\n\x0bquery_token\x18\x05 \x01(\x08R\nqueryToken\x12\x19\n\x08no_store\x18\x06 \x01(\x08R\x07noStore\x12%\n\x0emethod_aliases\x18\x07 \x03(\tR\rmethodAliases\x12\x1c\n\textension\x18\x08 \x01(\x08R\textension\x12\x14\n\x05nulls\x18\t \x01(\x08R\x05nulls\x12\x12\n\x04also\x18\n \x03(\x05R\x04also\x12\x12\n\x04when\x18\x0b \x01(\tR\x04when\x12\x16\n\x06events\x18\x0c \x01(\x08R\x06events\x12\x16\n\x06sparse\x18\r \x01(\x08R\x06sparse\x12\x12\n\x04bare\x18\x15 \x01(\tR\x04bare\x12\x1a\n\x08revision\x18\x1f \x01(\tR\x08revision\x126\n\tmultipart\x18  \x01(\x0b2\x18.busbar.api.v1.MultipartR\tmultipart";\n\tMultipart\x12\x12\n\x04part\x18\x01 \x01(\tR\x04part\x12\x1a\n\x08filename\x18\x02 \x01(\tR\x08filename"\xd9\x02\n\x04Tool\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05title\x18\x02 \x01(\tR\x05title\x12\x18\n\x07toolset\x18\x03 \x01(\tR\x07toolset\x12\x1b\n\tread_only\x18\x04 \x01(\x08R\x08readOnly\x12 \n\x0bdestructive\x18\x05 \x01(\x08R\x0bdestructive\x12\x1e\n\nidempotent\x18\x06 \x01(\x08R\nidempotent\x12@\n\targuments\x18\x07 \x03(\x0b2".busbar.api.v1.Tool.ArgumentsEntryR\targuments\x12\x16\n\x06output\x18\x08 \x03(\tR\x06output\x12\x16\n\x06hidden\x18\t \x03(\tR\x06hidden\x1a<\n\x0eArgumentsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x028\x01"\xf2\x01\n\x05Limit\x12\x1a\n\x08requests\x18\x01 \x01(\x05R\x08requests\x12%\n\x0ewindow_seconds\x18\x02 \x01(\x05R\rwindowSeconds\x12*\n\x03per\x18\x03 \x01(\x0e2\x18.busbar.api.v1.Limit.PerR\x03per\x12\x14\n\x05field\x18\x04 \x01(\tR\x05field\x12\x14\n\x05group\x18\x05 \x01(\tR\x05group"N\n\x03Per\x12\x13\n\x0fPER_UNSPECIFIED\x10\x00\x12\x12\n\x0ePER_CREDENTIAL\x10\x01\x12\x0f\n\x0bPER_ADDRESS\x10\x02\x12\r\n\tPER_FIELD\x10\x03"\xe7\x01\n\x06Socket\x12\x12\n\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n\x04open\x18\x02 \x01(\tR\x04open\x12!\n\x0caccept_first\x18\x03 \x01(\x08R\x0bacceptFirst\x12&\n\x0fmax_frame_bytes\x18\x04 \x01(\x05R\rmaxFrameBytes\x12?\n\x0bcredentials\x18\x05 \x03(\x0e2\x1d.busbar.api.v1.CredentialKindR\x0bcredentials\x12)\n\x10additional_paths\x18\x06 \x03(\tR\x0fadditionalPaths*c\n\x08JsonKind\x12\x19\n\x15JSON_KIND_UNSPECIFIED\x10\x00\x12\x11\n\rJSON_KIND_ANY\x10\x01\x12\x14\n\x10JSON_KIND_OBJECT\x10\x02\x12\x13\n\x0fJSON_KIND_ARRAY\x10\x03*G\n\x06Others\x12\x16\n\x12OTHERS_UNSPECIFIED\x10\x00\x12\x11\n\rOTHERS_BESIDE\x10\x01\x12\x12\n\x0eOTHERS_UNNAMED\x10\x02*\x84\x01\n\x07Surface\x12\x17\n\x13SURFACE_UNSPECIFIED\x10\x00\x12\x11\n\rSURFACE_MAKER\x10\x01\x12\x0f\n\x0bSURFACE_LAB\x10\x02\x12\x15\n\x11SURFACE_TELEMETRY\x10\x03\x12\x11\n\rSURFACE_PLANS\x10\x04\x12\x12\n\x0eSURFACE_SYSTEM\x10\x05*\xb0\x02\n\x0eCredentialKind\x12\x1f\n\x1bCREDENTIAL_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17CREDENTIAL_KIND_SESSION\x10\x01\x12\x1d\n\x19CREDENTIAL_KIND_AGENT_KEY\x10\x02\x12!\n\x1dCREDENTIAL_KIND_TELEMETRY_KEY\x10\x03\x12 \n\x1cCREDENTIAL_KIND_DEVICE_TOKEN\x10\x04\x12\x1f\n\x1bCREDENTIAL_KIND_BOARD_TOKEN\x10\x05\x12\x1d\n\x19CREDENTIAL_KIND_LAB_TOKEN\x10\x06\x12\x1b\n\x17CREDENTIAL_KIND_LAB_JWT\x10\x07\x12\x1f\n\x1bCREDENTIAL_KIND_PLANS_TOKEN\x10\x08:S\n\x07surface\x18\xb5\x87\x03 \x01(\x0e2\x16.busbar.api.v1.Surface\x12\x1f.google.protobuf.ServiceOptionsR\x07surface:O\n\x06access\x18\xbf\x87\x03 \x01(\x0b2\x15.busbar.api.v1.Access\x12\x1e.google.protobuf.MethodOptionsR\x06access:I\n\x04rest\x18\xc0\x87\x03 \x01(\x0b2\x13.busbar.api.v1.Rest\x12\x1e.google.protobuf.MethodOptionsR\x04rest:I\n\x04tool\x18\xc1\x87\x03 \x01(\x0b2\x13.busbar.api.v1.Tool\x12\x1e.google.protobuf.MethodOptionsR\x04tool:L\n\x05limit\x18\xc2\x87\x03 \x03(\x0b2\x14.busbar.api.v1.Limit\x12\x1e.google.protobuf.MethodOptionsR\x05limit:O\n\x06socket\x18\xc3\x87\x03 \x01(\x0b2\x15.busbar.api.v1.Socket\x12\x1e.google.protobuf.MethodOptionsR\x06socket:7\n\x06secret\x18\xc9\x87\x03 \x01(\x08\x12\x1d.google.protobuf.FieldOptionsR\x06secret:7\n\x06prefix\x18\xca\x87\x03 \x01(\t\x12\x1d.google.protobuf.FieldOptionsR\x06prefix:L\n\x04json\x18\xd3\x87\x03 \x01(\x0e2\x17.busbar.api.v1.JsonKind\x12\x1d.google.protobuf.FieldOptionsR\x04json:N\n\x06others\x18\xd4\x87\x03 \x01(\x0e2\x15.busbar.api.v1.Others\x12\x1d.google.protobuf.FieldOptionsR\x06othersb\x06proto3',
+    b'\n\x1bbusbar/api/v1/options.proto\x12\rbusbar.api.v1\x1a google/protobuf/descriptor.proto"\xf6\x01\n\x06Access\x121\n\x05level\x18\x01 \x01(\x0e2\x1b.busbar.api.v1.Access.LevelR\x05level\x12\x14\n\x05scope\x18\x02 \x01(\tR\x05scope\x123\n\x05kinds\x18\x03 \x03(\x0e2\x1d.busbar.api.v1.CredentialKindR\x05kinds"n\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x10\n\x0cLEVEL_PUBLIC\x10\x01\x12\x17\n\x13LEVEL_AUTHENTICATED\x10\x02\x12\x0f\n\x0bLEVEL_ADMIN\x10\x03\x12\x12\n\x0eLEVEL_OPERATOR\x10\x04"\xf9\x03\n\x04Rest\x12\x18\n\x07success\x18\x01 \x01(\x05R\x07success\x12?\n\x0bcredentials\x18\x02 \x03(\x0e2\x1d.busbar.api.v1.CredentialKindR\x0bcredentials\x12\x19\n\x08raw_body\x18\x03 \x01(\x08R\x07rawBody\x12$\n\x0emax_body_bytes\x18\x04 \x01(\x05R\x0cmaxBodyBytes\x12\x1f\n\x0bquery_token\x18\x05 \x01(\x08R\nqueryToken\x12\x19\n\x08no_store\x18\x06 \x01(\x08R\x07noStore\x12%\n\x0emethod_aliases\x18\x07 \x03(\tR\rmethodAliases\x12\x1c\n\textension\x18\x08 \x01(\x08R\textension\x12\x14\n\x05nulls\x18\t \x01(\x08R\x05nulls\x12\x12\n\x04also\x18\n \x03(\x05R\x04also\x12\x12\n\x04when\x18\x0b \x01(\tR\x04when\x12\x16\n\x06events\x18\x0c \x01(\x08R\x06events\x12\x16\n\x06sparse\x18\r \x01(\x08R\x06sparse\x12\x12\n\x04bare\x18\x15 \x01(\tR\x04bare\x12\x1a\n\x08revision\x18\x1f \x01(\tR\x08revision\x126\n\tmultipart\x18  \x01(\x0b2\x18.busbar.api.v1.MultipartR\tmultipart";\n\tMultipart\x12\x12\n\x04part\x18\x01 \x01(\tR\x04part\x12\x1a\n\x08filename\x18\x02 \x01(\tR\x08filename"\xd9\x02\n\x04Tool\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05title\x18\x02 \x01(\tR\x05title\x12\x18\n\x07toolset\x18\x03 \x01(\tR\x07toolset\x12\x1b\n\tread_only\x18\x04 \x01(\x08R\x08readOnly\x12 \n\x0bdestructive\x18\x05 \x01(\x08R\x0bdestructive\x12\x1e\n\nidempotent\x18\x06 \x01(\x08R\nidempotent\x12@\n\targuments\x18\x07 \x03(\x0b2".busbar.api.v1.Tool.ArgumentsEntryR\targuments\x12\x16\n\x06output\x18\x08 \x03(\tR\x06output\x12\x16\n\x06hidden\x18\t \x03(\tR\x06hidden\x1a<\n\x0eArgumentsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x028\x01"\xf2\x01\n\x05Limit\x12\x1a\n\x08requests\x18\x01 \x01(\x05R\x08requests\x12%\n\x0ewindow_seconds\x18\x02 \x01(\x05R\rwindowSeconds\x12*\n\x03per\x18\x03 \x01(\x0e2\x18.busbar.api.v1.Limit.PerR\x03per\x12\x14\n\x05field\x18\x04 \x01(\tR\x05field\x12\x14\n\x05group\x18\x05 \x01(\tR\x05group"N\n\x03Per\x12\x13\n\x0fPER_UNSPECIFIED\x10\x00\x12\x12\n\x0ePER_CREDENTIAL\x10\x01\x12\x0f\n\x0bPER_ADDRESS\x10\x02\x12\r\n\tPER_FIELD\x10\x03"\xce\x02\n\x06Socket\x12\x12\n\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n\x04open\x18\x02 \x01(\tR\x04open\x12!\n\x0caccept_first\x18\x03 \x01(\x08R\x0bacceptFirst\x12&\n\x0fmax_frame_bytes\x18\x04 \x01(\x05R\rmaxFrameBytes\x12?\n\x0bcredentials\x18\x05 \x03(\x0e2\x1d.busbar.api.v1.CredentialKindR\x0bcredentials\x12)\n\x10additional_paths\x18\x06 \x03(\tR\x0fadditionalPaths\x12\x1a\n\x08fallback\x18\x07 \x01(\tR\x08fallback\x12&\n\x0frefuse_by_close\x18\x08 \x01(\x08R\rrefuseByClose\x12!\n\x0cobjects_only\x18\t \x01(\x08R\x0bobjectsOnly*c\n\x08JsonKind\x12\x19\n\x15JSON_KIND_UNSPECIFIED\x10\x00\x12\x11\n\rJSON_KIND_ANY\x10\x01\x12\x14\n\x10JSON_KIND_OBJECT\x10\x02\x12\x13\n\x0fJSON_KIND_ARRAY\x10\x03*G\n\x06Others\x12\x16\n\x12OTHERS_UNSPECIFIED\x10\x00\x12\x11\n\rOTHERS_BESIDE\x10\x01\x12\x12\n\x0eOTHERS_UNNAMED\x10\x02*\x84\x01\n\x07Surface\x12\x17\n\x13SURFACE_UNSPECIFIED\x10\x00\x12\x11\n\rSURFACE_MAKER\x10\x01\x12\x0f\n\x0bSURFACE_LAB\x10\x02\x12\x15\n\x11SURFACE_TELEMETRY\x10\x03\x12\x11\n\rSURFACE_PLANS\x10\x04\x12\x12\n\x0eSURFACE_SYSTEM\x10\x05*\xb0\x02\n\x0eCredentialKind\x12\x1f\n\x1bCREDENTIAL_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17CREDENTIAL_KIND_SESSION\x10\x01\x12\x1d\n\x19CREDENTIAL_KIND_AGENT_KEY\x10\x02\x12!\n\x1dCREDENTIAL_KIND_TELEMETRY_KEY\x10\x03\x12 \n\x1cCREDENTIAL_KIND_DEVICE_TOKEN\x10\x04\x12\x1f\n\x1bCREDENTIAL_KIND_BOARD_TOKEN\x10\x05\x12\x1d\n\x19CREDENTIAL_KIND_LAB_TOKEN\x10\x06\x12\x1b\n\x17CREDENTIAL_KIND_LAB_JWT\x10\x07\x12\x1f\n\x1bCREDENTIAL_KIND_PLANS_TOKEN\x10\x08:S\n\x07surface\x18\xb5\x87\x03 \x01(\x0e2\x16.busbar.api.v1.Surface\x12\x1f.google.protobuf.ServiceOptionsR\x07surface:O\n\x06access\x18\xbf\x87\x03 \x01(\x0b2\x15.busbar.api.v1.Access\x12\x1e.google.protobuf.MethodOptionsR\x06access:I\n\x04rest\x18\xc0\x87\x03 \x01(\x0b2\x13.busbar.api.v1.Rest\x12\x1e.google.protobuf.MethodOptionsR\x04rest:I\n\x04tool\x18\xc1\x87\x03 \x01(\x0b2\x13.busbar.api.v1.Tool\x12\x1e.google.protobuf.MethodOptionsR\x04tool:L\n\x05limit\x18\xc2\x87\x03 \x03(\x0b2\x14.busbar.api.v1.Limit\x12\x1e.google.protobuf.MethodOptionsR\x05limit:O\n\x06socket\x18\xc3\x87\x03 \x01(\x0b2\x15.busbar.api.v1.Socket\x12\x1e.google.protobuf.MethodOptionsR\x06socket:7\n\x06secret\x18\xc9\x87\x03 \x01(\x08\x12\x1d.google.protobuf.FieldOptionsR\x06secret:7\n\x06prefix\x18\xca\x87\x03 \x01(\t\x12\x1d.google.protobuf.FieldOptionsR\x06prefix:L\n\x04json\x18\xd3\x87\x03 \x01(\x0e2\x17.busbar.api.v1.JsonKind\x12\x1d.google.protobuf.FieldOptionsR\x04json:N\n\x06others\x18\xd4\x87\x03 \x01(\x0e2\x15.busbar.api.v1.Others\x12\x1d.google.protobuf.FieldOptionsR\x06othersb\x06proto3',
     [
         descriptor_pb.desc(),
     ],
