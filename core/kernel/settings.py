@@ -109,7 +109,9 @@ class Lab(BaseModel):
     )
     plugin_timeout_seconds: float = Field(default=10.0, gt=0, description="Seconds that a plugin may take for one answer.")
     plugin_yield_seconds: float = Field(
-        default=30.0, ge=0, description="Seconds for which an instance is not polled after others stored values of its channels."
+        default=30.0,
+        ge=0,
+        description="Seconds for which an instance is not polled after others stored values of its channels.",
     )
     plugin_uploads: bool = Field(
         default=True, description="Whether administrators of the oldest organisation may install wheels, which are code."

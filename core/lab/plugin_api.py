@@ -21,6 +21,8 @@ plugin that is not part of Busbar runs in a process of its own, which is ended w
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -29,6 +31,10 @@ GROUP = "webmacs.plugins"
 """Group of the entry points by which plugins are found."""
 
 DIRECTIONS = ("input", "output", "bidirectional")
+
+_PERIOD_SECONDS = 300.0
+_MIDDLE, _SWING = 0.4, 0.3
+"""Where made-up values lie within the range of their channel, and how far they go to either side."""
 
 
 @dataclass(frozen=True)
@@ -101,3 +107,12 @@ class DevicePlugin:
 
     async def disconnect(self) -> None:
         """Close the device."""
+
+    def made_up(self) -> dict[str, float]:
+        """Return values for a demonstration: a slow wave within the range of each channel that is read."""
+        turn = time.time() / _PERIOD_SECONDS * math.tau
+        read = [channel for channel in self.channels if channel.direction != "output"]
+        return {
+            channel.id: channel.low + (channel.high - channel.low) * (_MIDDLE + _SWING * math.sin(turn + index))
+            for index, channel in enumerate(read)
+        }

@@ -67,18 +67,25 @@ class PluginCatalog:
         bundled = self._bundled.get(plugin_id)
         if bundled is not None:
             return LocalDriver(bundled, self._seconds)
-        query = select(PackageRow.public_id).join(PackagePluginRow).where(col(PackagePluginRow.plugin_id) == plugin_id)
-        async with self._database.read() as session:
-            package_id = (await session.exec(query)).first()
+        package_id = await self._package_of(plugin_id)
         if package_id is not None:
             return ProcessDriver(await self._place(package_id), plugin_id, self._seconds)
         if any(meta.id == plugin_id for meta in await self._installed_beside()):
             return ProcessDriver(Place(Path(sys.executable)), plugin_id, self._seconds)
         return None
 
+    async def has(self, plugin_id: str) -> bool:
+        """Whether there is a plugin."""
+        return await self.taken(plugin_id) or await self._package_of(plugin_id) is not None
+
     def forget(self, package_id: str) -> None:
         """Forget what a package said that is gone."""
         self._packages.pop(package_id, None)
+
+    async def _package_of(self, plugin_id: str) -> str | None:
+        query = select(PackageRow.public_id).join(PackagePluginRow).where(col(PackagePluginRow.plugin_id) == plugin_id)
+        async with self._database.read() as session:
+            return (await session.exec(query)).first()
 
     async def _uploaded(self) -> dict[str, set[str]]:
         """Return the plugins of each uploaded package."""

@@ -113,6 +113,4 @@ class PluginDirectory:
 async def _known(session: AsyncSession, row: PluginInstanceRow) -> KnownInstance:
     query = select(PluginChannelRow).where(col(PluginChannelRow.instance_id) == row.id).order_by(col(PluginChannelRow.id))
     channels = [KnownChannel(c.channel_id, c.direction, c.event_id) for c in (await session.exec(query)).all()]
-    return KnownInstance(
-        row.public_id, row.org_id, row.plugin_id, row.demo_mode, row.enabled, row.config_json, tuple(channels)
-    )
+    return KnownInstance(row.public_id, row.org_id, row.plugin_id, row.demo_mode, row.enabled, row.config_json, tuple(channels))

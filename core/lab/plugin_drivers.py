@@ -26,6 +26,7 @@ MOST_LINE = 1_048_576
 MOST_CHANNELS = 200
 _START_SECONDS = 20.0
 """What a process may take to start and to load its plugin, on a machine that is busy with other things."""
+_CLOSE_SECONDS = 2.0
 
 log = structlog.get_logger("busbar.lab")
 
@@ -117,6 +118,7 @@ class PluginProcess:
         self._process = process
         self._seconds = seconds
         self._said: deque[str] = deque(maxlen=5)
+        self._asked = 0
         self._listening = asyncio.create_task(self._listen(), name="lab-plugin-stderr")
 
     @classmethod
@@ -162,8 +164,8 @@ class PluginProcess:
         except (OSError, ValueError, asyncio.LimitOverrunError) as error:
             self._kill()
             raise PluginFailed("its process broke off") from error
-        if not isinstance(answer, dict) or "error" in answer:
-            raise PluginFailed(str(answer["error"]) if isinstance(answer, dict) else "its answer makes no sense")
+        if "error" in answer:
+            raise PluginFailed(str(answer["error"]))
         return answer
 
     async def stop(self) -> None:
@@ -172,16 +174,19 @@ class PluginProcess:
         await self._process.wait()
         await asyncio.gather(self._listening, return_exceptions=True)
 
-    async def _exchange(self, request: dict[str, object]) -> Any:
+    async def _exchange(self, request: dict[str, object]) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(request).encode() + b"\n")
+        self._asked += 1
+        self._process.stdin.write(json.dumps({**request, "id": self._asked}).encode() + b"\n")
         await self._process.stdin.drain()
-        line = await self._process.stdout.readline()
-        if not line:
-            await asyncio.gather(self._listening, return_exceptions=True)
-            raise PluginFailed(f"its process ended: {' '.join(self._said)[-300:]}".rstrip(": "))
-        return json.loads(line)
+        # Before it may stand the answer to a request that nobody waits for any more.
+        while line := await self._process.stdout.readline():
+            answer: Any = json.loads(line)
+            if isinstance(answer, dict) and answer.pop("id", None) == self._asked:  # pyright: ignore[reportUnknownMemberType]
+                return answer  # pyright: ignore[reportUnknownVariableType]
+        await asyncio.gather(self._listening, return_exceptions=True)
+        raise PluginFailed(f"its process ended: {' '.join(self._said)[-300:]}".rstrip(": "))
 
     def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -233,7 +238,7 @@ class ProcessDriver:
             return
         try:
             with contextlib.suppress(PluginFailed):
-                await self._process.call("close")
+                await self._process.call("close", seconds=_CLOSE_SECONDS)
         finally:
             await asyncio.shield(self._process.stop())
 

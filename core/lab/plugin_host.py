@@ -9,7 +9,7 @@ the environment of its interpreter. It answers each line of standard input, a JS
     {"do": "read"}                                            -> {"values": {"channel": number}}
     {"do": "write", "channel": id, "value": number}           -> {}
 
-A failure is answered with {"error": text}. It ends with its input, whatever the plugin is doing.
+A failure is answered with {"error": text}; `id` of a request is that of its answer. It ends with its input, whatever the plugin is doing.
 """
 
 from __future__ import annotations
@@ -89,11 +89,13 @@ class _Host:
 
     async def answer(self, line: str) -> dict[str, Any]:
         """Return the answer to a request."""
+        request: dict[str, Any] = json.loads(line)
+        number = request.pop("id")
         try:
-            request: dict[str, Any] = json.loads(line)
-            return await getattr(self, f"do_{request.pop('do')}")(**request)
+            answer = await getattr(self, f"do_{request.pop('do')}")(**request)
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises is its answer
-            return {"error": f"{type(error).__name__}: {error}"[:MOST_ERROR]}
+            answer = {"error": f"{type(error).__name__}: {error}"[:MOST_ERROR]}
+        return {**answer, "id": number}
 
     async def do_describe(self) -> dict[str, Any]:
         return {"plugins": [_described(point) for point in self._points()]}

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
-
 from core.lab.plugin_api import Channel, DevicePlugin, PluginMeta
 
 _CHANNELS = (
@@ -18,13 +15,10 @@ _CHANNELS = (
     Channel("heater_power", "Heater power", direction="output", unit="%", low=0, high=100),
     Channel("valve_position", "Valve position", direction="output", unit="%", low=0, high=100),
 )
-_PERIOD_SECONDS = 300.0
-_SWING = 0.2
-"""How far a value swings around its middle, of the whole range to either side."""
 
 
 class SimulatedPlugin(DevicePlugin):
-    """Slow waves, each channel out of step with the others; the outputs move their middles."""
+    """Slow waves, each channel out of step with the others. The heater warms what is measured in °C."""
 
     meta = PluginMeta(
         id="simulated",
@@ -41,17 +35,14 @@ class SimulatedPlugin(DevicePlugin):
 
     async def read(self) -> dict[str, float]:
         """Return a value within its range for every input."""
-        turn = time.monotonic() / _PERIOD_SECONDS * math.tau
-        inputs = [channel for channel in _CHANNELS if channel.direction == "input"]
-        return {channel.id: self._value(channel, turn + index) for index, channel in enumerate(inputs)}
+        values, heat = self.made_up(), self._outputs["heater_power"] / 100
+        for channel in _CHANNELS:
+            if channel.unit == "°C":
+                values[channel.id] += (channel.high - values[channel.id]) * heat
+        return values
 
     async def write(self, channel: str, value: float) -> None:
         """Keep an output, held within its range."""
         if channel not in self._outputs:
             raise KeyError(channel)
         self._outputs[channel] = min(max(value, 0.0), 100.0)
-
-    def _value(self, channel: Channel, angle: float) -> float:
-        drive = self._outputs["heater_power" if channel.unit == "°C" else "valve_position"] / 100
-        middle = 0.3 + 0.4 * drive
-        return channel.low + (channel.high - channel.low) * (middle + _SWING * math.sin(angle))

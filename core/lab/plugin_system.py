@@ -38,6 +38,8 @@ class SystemPlugin(DevicePlugin):
 
     async def read(self) -> dict[str, float]:
         """Return what the system tells, asked in a thread since a disk may keep it waiting."""
+        if self.demo_mode:
+            return self.made_up()
         return await asyncio.to_thread(_measure)
 
 

@@ -19,7 +19,7 @@ class PluginInstanceRow(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     public_id: str = Field(unique=True, max_length=36)
     org_id: str = Field(foreign_key="org.id", max_length=64)
-    user_id: str = Field(max_length=64, index=True)
+    user_id: str | None = Field(default=None, max_length=64, index=True)
     plugin_id: str = Field(max_length=100)
     instance_name: str = Field(max_length=255)
     demo_mode: bool = False

@@ -41,7 +41,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("public_id", sa.String(length=36), nullable=False),
         sa.Column("org_id", sa.String(length=64), nullable=False),
-        sa.Column("user_id", sa.String(length=64), nullable=False),
+        sa.Column("user_id", sa.String(length=64), nullable=True),
         sa.Column("plugin_id", sa.String(length=100), nullable=False),
         sa.Column("instance_name", sa.String(length=255), nullable=False),
         sa.Column("demo_mode", sa.Boolean(), nullable=False),

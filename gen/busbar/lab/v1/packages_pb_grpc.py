@@ -43,7 +43,7 @@ class PackageServiceService:
         refused stays, and none of its code runs before it is unpacked. Checks, in this order: INVALID_ARGUMENT for a name that does
         not end in `.whl`; ALREADY_EXISTS for a file of that name; RESOURCE_EXHAUSTED with the reason TOO_LARGE; INVALID_ARGUMENT for
         what is no safe and whole wheel with an entry point in `webmacs.plugins`; ALREADY_EXISTS for a package or a plugin that is
-        there. Returns FAILED_PRECONDITION where the settings forbid uploads.
+        there. Returns PERMISSION_DENIED `Plugin uploads are disabled.` where the settings say so.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -137,7 +137,7 @@ class PackageServiceClient:
         refused stays, and none of its code runs before it is unpacked. Checks, in this order: INVALID_ARGUMENT for a name that does
         not end in `.whl`; ALREADY_EXISTS for a file of that name; RESOURCE_EXHAUSTED with the reason TOO_LARGE; INVALID_ARGUMENT for
         what is no safe and whole wheel with an entry point in `webmacs.plugins`; ALREADY_EXISTS for a package or a plugin that is
-        there. Returns FAILED_PRECONDITION where the settings forbid uploads.
+        there. Returns PERMISSION_DENIED `Plugin uploads are disabled.` where the settings say so.
         """
         return self._upload_package(request_iterator, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -178,7 +178,7 @@ class PackageServiceServiceSync:
         refused stays, and none of its code runs before it is unpacked. Checks, in this order: INVALID_ARGUMENT for a name that does
         not end in `.whl`; ALREADY_EXISTS for a file of that name; RESOURCE_EXHAUSTED with the reason TOO_LARGE; INVALID_ARGUMENT for
         what is no safe and whole wheel with an entry point in `webmacs.plugins`; ALREADY_EXISTS for a package or a plugin that is
-        there. Returns FAILED_PRECONDITION where the settings forbid uploads.
+        there. Returns PERMISSION_DENIED `Plugin uploads are disabled.` where the settings say so.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -272,7 +272,7 @@ class PackageServiceClientSync:
         refused stays, and none of its code runs before it is unpacked. Checks, in this order: INVALID_ARGUMENT for a name that does
         not end in `.whl`; ALREADY_EXISTS for a file of that name; RESOURCE_EXHAUSTED with the reason TOO_LARGE; INVALID_ARGUMENT for
         what is no safe and whole wheel with an entry point in `webmacs.plugins`; ALREADY_EXISTS for a package or a plugin that is
-        there. Returns FAILED_PRECONDITION where the settings forbid uploads.
+        there. Returns PERMISSION_DENIED `Plugin uploads are disabled.` where the settings say so.
         """
         return self._upload_package(request_iterator, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
