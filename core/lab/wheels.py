@@ -10,8 +10,10 @@ import configparser
 import os
 import re
 import stat
+import struct
 import sys
 import zipfile
+import zlib
 from dataclasses import dataclass
 from email.parser import BytesHeaderParser
 from pathlib import Path, PurePosixPath
@@ -66,7 +68,7 @@ def inspect(path: Path) -> Wheel:
     try:
         with zipfile.ZipFile(path) as archive:
             return _inspect(archive, path.name)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, EOFError, OSError, RuntimeError) as error:
         raise WheelRefused("File is not a valid ZIP archive.") from error
 
 
@@ -90,8 +92,10 @@ def _inspect(archive: zipfile.ZipFile, file_name: str) -> Wheel:
     try:
         WheelFile(archive).validate_record()
     except (InstallerError, ValueError) as error:
-        issues = getattr(error, "issues", None)
-        raise WheelRefused(f"Wheel does not match its RECORD: {(issues or [error])[0]}"[:400]) from error
+        found = str((getattr(error, "issues", None) or [error])[0])
+        # Without the path of the archive, which is nobody's business.
+        found = found.removeprefix(f"In {archive.filename}, ").replace(str(archive.filename), file_name)
+        raise WheelRefused(f"Wheel does not match its RECORD: {found}"[:400]) from error
     return Wheel(name, version, plugins)
 
 
