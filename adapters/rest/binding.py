@@ -97,6 +97,7 @@ class Binding:
         self.variables = tuple(_required(_parameter(desc, name), name) for name in names)
         self.body_field = field_by_name(desc, rule.body) if rule.body not in ("", "*") else None
         self.opaque = desc.type_name == HTTP_BODY or _is_http_body(self.body_field)
+        self._form = rpc.rest.multipart is not None and self.body_field is not None
         self.bare = _required_field(desc, rpc.rest.bare) if rule.body == "*" and rpc.rest.bare else None
         self.masked = any(f.name == UPDATE_MASK and _is_message(f, "google.protobuf.FieldMask") for f in desc.fields)
         self.resume = next((n for n in RESUME_FIELDS if field_by_name(desc, n)), None) if rpc.server_streams else None
@@ -112,7 +113,7 @@ class Binding:
             return "path"
         if any(f.name == name for f in self._headers.values()):
             return "header"
-        in_body = self.body == "*" or (self.body_field is not None and self.body_field.name == name)
+        in_body = self.body == "*" or self._form or (self.body_field is not None and self.body_field.name == name)
         return "body" if in_body else "query"
 
     def message(self, values: tuple[str, ...], query: bytes, payload: Payload | None) -> Message[Any]:

@@ -68,6 +68,7 @@ class Quotas(BaseModel):
     projects: int = Field(default=100, description="Projects of one user.")
     agent_keys: int = Field(default=25, description="Live agent keys of one user.")
     artifacts: int = Field(default=200, description="Firmware artifacts of one project.")
+    plugin_instances: int = Field(default=200, description="Plugin instances of one organisation.")
     points_per_request: int = Field(default=10_000, description="Points of one ingest request.")
     ingest_body_bytes: int = Field(default=5_242_880, description="Bytes of an ingest body, as received and after inflation.")
 
@@ -127,6 +128,23 @@ class Lab(BaseModel):
 
     access_token_minutes: int = Field(default=1440, ge=1, description="Minutes for which a sign-in to the lab counts.")
     version: str = Field(default="2.0.0", description="Version that the lab tells its clients, which compare it with theirs.")
+    plugin_poll_seconds: float = Field(
+        default=1.0, ge=0, description="Seconds between two polls of a plugin instance; 0 polls none."
+    )
+    plugin_timeout_seconds: float = Field(default=10.0, gt=0, description="Seconds that a plugin may take for one answer.")
+    plugin_yield_seconds: float = Field(
+        default=30.0,
+        ge=0,
+        description="Seconds for which an instance is not polled after others stored values of its channels.",
+    )
+    plugin_uploads: bool = Field(
+        default=True, description="Whether administrators of the oldest organisation may install wheels, which are code."
+    )
+    update_folder: Path | None = Field(
+        default=None, description="Folder of update bundles, which an updater may watch; `updates` in the data directory."
+    )
+    github_repo: str = Field(default="", description="Project whose newest release the lab compares with; none when empty.")
+    github_api: WebAddress = Field(default="https://api.github.com", description="Address of the API that tells its releases.")
 
 
 class Outgoing(BaseModel):

@@ -74,10 +74,11 @@ class LabIngest:
         self._last_us = 0
         self._readings = readings
 
-    async def store(self, org_id: str, values: Iterable[tuple[str, float]]) -> int:
+    async def store(self, org_id: str, values: Iterable[tuple[str, float]], *, client_id: str | None = None) -> int:
         """Store finite values of events, given by their public ids, in one commit at one time of the server.
 
         Those of events that are unknown or whose datapoints do not count are left out. Returns how many were stored.
+        `client_id` names whoever stores them to those who are told after the commit.
 
         Raises:
             Unavailable: Storage failed; nothing was stored.
@@ -89,7 +90,7 @@ class LabIngest:
                 kept.append((event, value))
         if not kept:
             return 0
-        at_us = await self._write(org_id, kept)
+        at_us = await self._write(org_id, kept, client_id)
         await self._tell(org_id, kept, at_us)
         last = {event.public_id: (event, value) for event, value in kept}
         if self._rules is not None:
@@ -97,7 +98,7 @@ class LabIngest:
                 await self._rules.evaluate(org_id, event, value, at_us)
         return len(kept)
 
-    async def _write(self, org_id: str, kept: Sequence[tuple[KnownEvent, float]]) -> int:
+    async def _write(self, org_id: str, kept: Sequence[tuple[KnownEvent, float]], client_id: str | None) -> int:
         by_event: defaultdict[KnownEvent, list[float]] = defaultdict(list)
         for event, value in kept:
             by_event[event].append(value)
@@ -106,7 +107,8 @@ class LabIngest:
             running = self._experiments.running(org_id)
             columns = [self._column(event, found, at_us, running and running.id) for event, found in by_event.items()]
             try:
-                await self._signals.write(org_id, [column for column in columns if column is not None], by=BY)
+                present = [column for column in columns if column is not None]
+                await self._signals.write(org_id, present, by=BY, client_id=client_id)
             except InstantTakenError:
                 # Somebody else wrote to a linked channel at this very microsecond; the next one is free.
                 if left == 1:

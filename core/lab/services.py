@@ -11,6 +11,7 @@ from core.identity.members import Members
 from core.identity.signing import Signer
 from core.lab.access_tokens import AccessTokens
 from core.lab.auth import AuthService
+from core.lab.bundles import Bundles
 from core.lab.dashboards import DashboardService
 from core.lab.datapoint_messages import Presenter
 from core.lab.datapoints import DatapointService
@@ -24,12 +25,22 @@ from core.lab.experiments import ExperimentService
 from core.lab.health_watch import HealthWatch
 from core.lab.hooks import KIND, Webhooks
 from core.lab.ingest import LabIngest
+from core.lab.installation import Installation
 from core.lab.latest import LatestDatapoints
 from core.lab.live_datapoints import LiveDatapoints
 from core.lab.log_book import LogBook
 from core.lab.logging import LoggingService
+from core.lab.ota import OtaService
+from core.lab.ota_apply import Updater
+from core.lab.packages import PackageService
+from core.lab.plugin_catalog import PluginCatalog
+from core.lab.plugin_channels import PluginChannels
+from core.lab.plugin_directory import PluginDirectory
+from core.lab.plugin_runner import PluginRunner
+from core.lab.plugins import PluginService
 from core.lab.points_watch import PointsWatch
 from core.lab.readings import Readings
+from core.lab.releases import Releases
 from core.lab.rule_engine import RuleEngine
 from core.lab.rules import RuleService
 from core.lab.sending import WebhookSender
@@ -45,6 +56,9 @@ from gen.busbar.lab.v1 import (
     events_pb,
     experiments_pb,
     logging_pb,
+    ota_pb,
+    packages_pb,
+    plugins_pb,
     rules_pb,
     stream_pb,
     tokens_pb,
@@ -146,8 +160,51 @@ def _measuring(found: Foundations, parts: _Parts) -> Bound:
     latest = LatestDatapoints(signals, events, presenter)
     live = LiveDatapoints(signals, events, presenter, found.bus, clock)
     return [
+        *_plugins(found, parts, keeper, ingest),
         (events_pb.desc().services[0], EventService(database, signals, events, keeper)),
         (experiments_pb.desc().services[0], service),
         (datapoints_pb.desc().services[0], DatapointService(signals, events, ingest, latest, presenter, clock)),
         (stream_pb.desc().services[0], StreamService(live, ingest)),
     ]
+
+
+def _plugins(found: Foundations, parts: _Parts, keeper: EventKeeper, ingest: LabIngest) -> Bound:
+    """Build what reads devices, and what is installed: plugins, packages and updates."""
+    database, clock, lab = found.database, found.clock, found.settings.lab
+    events, events_gone, users_gone = parts.events, parts.events_gone, parts.users_gone
+    folder, installation = found.settings.data.resolve() / "plugins", Installation(database)
+    directory = found.keep(PluginDirectory(database))
+    catalog = PluginCatalog(database, folder, lab.plugin_timeout_seconds)
+    packages = found.keep(
+        PackageService(database, catalog, directory, installation, folder=folder, uploads=lab.plugin_uploads, clock=clock)
+    )
+    runner = found.keep(PluginRunner(directory, catalog, events, ingest, found.signals, settings=lab, clock=clock))
+    service = PluginService(
+        database,
+        directory,
+        catalog,
+        runner,
+        PluginChannels(database, catalog, keeper, clock),
+        events=events,
+        keeper=keeper,
+        most=found.settings.quotas.plugin_instances,
+        clock=clock,
+    )
+    events.on_mapping(directory.mapped)
+    events_gone.on_forget(service.forget_events, directory.reload_org)
+    users_gone.on_forget(service.forget_user, service.user_forgotten)
+    return [
+        (plugins_pb.desc().services[0], service),
+        (packages_pb.desc().services[0], packages),
+        (ota_pb.desc().services[0], _updates(found, installation, users_gone)),
+    ]
+
+
+def _updates(found: Foundations, installation: Installation, users_gone: UsersGone) -> OtaService:
+    """Build what keeps updates of the installation."""
+    database, clock, lab = found.database, found.clock, found.settings.lab
+    bundles, releases = found.keep(Bundles(found.settings)), found.keep(Releases(lab))
+    updater = found.keep(Updater(database, bundles, found.settings.outgoing, clock))
+    service = OtaService(database, updater, bundles, releases, installation, version=lab.version, clock=clock)
+    users_gone.on_forget(service.forget_user)
+    return service

@@ -84,6 +84,21 @@ class Blobs:
         with storage_errors():
             await asyncio.to_thread(_place, arrived.path, self.path(arrived.sha256))
 
+    async def place(self, arrived: Arrived, target: Path) -> None:
+        """Give bytes a name of the caller's own in this file system instead, for good.
+
+        Raises:
+            FileExistsError: There is a file of that name, which stays as it is.
+            Unavailable: The file cannot be made.
+        """
+        try:
+            await asyncio.to_thread(_link, arrived.path, target)
+        except FileExistsError:
+            raise
+        except OSError:
+            with storage_errors():
+                raise
+
     async def remove(self, sha256: str) -> None:
         """Delete a blob that no row refers to any more. Call it within `changing()`."""
         await asyncio.to_thread(self.path(sha256).unlink, missing_ok=True)
@@ -157,8 +172,18 @@ def _place(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     source.replace(target)
     for folder in (target.parent, target.parent.parent):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        _sync_folder(folder)
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.hardlink_to(source)
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
