@@ -137,7 +137,7 @@ class Binding:
         if payload is not None and payload.binary and not self.opaque and not self.raw:
             return self._from_binary(payload.data, value)
         message = decode(self.request, value)
-        absent = [f.name for f in self._lists if f.name not in value and f.json_name not in value]
+        absent = [f.name for f in self._lists if value.get(f.name) is None and value.get(f.json_name) is None]
         if absent:
             raise invalid((*_required_lists(absent), *_other_faults(message, absent)))
         if mask is not None:
