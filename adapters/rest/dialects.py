@@ -333,9 +333,25 @@ def _lab_envelope(refusal: Refusal, asked: Asked) -> tuple[str, bytes]:
         detail = {404: "Not Found", 405: "Method Not Allowed"}.get(refusal.status, refusal.message)
     elif violations:
         detail = [_lab_violation(v, asked) for v in violations]
+    elif refusal.error.reason == ErrorReason.MALFORMED_BODY:
+        detail = [_lab_malformed(refusal.error)]
     else:
         detail = lab_sentence(refusal.error) or refusal.message
     return JSON, orjson.dumps({"detail": detail}, default=str)
+
+
+def _lab_malformed(error: DomainError) -> dict[str, object]:
+    """Return what the lab says of a body that is no JSON, or no object."""
+    offset = error.metadata.get("offset")
+    if offset is None:
+        return {"type": "model_attributes_type", "loc": ["body"], "msg": error.message, "input": None}
+    return {
+        "type": "json_invalid",
+        "loc": ["body", int(offset)],
+        "msg": error.message,
+        "input": {},
+        "ctx": {"error": error.message},
+    }
 
 
 def _lab_violation(violation: FieldViolation, asked: Asked) -> dict[str, object]:
