@@ -9,10 +9,10 @@ from core.identity.members import Members
 from core.identity.signing import Signer
 from core.lab.access_tokens import AccessTokens
 from core.lab.auth import AuthService
+from core.lab.bundles import Bundles
 from core.lab.datapoint_messages import Presenter
 from core.lab.datapoints import DatapointService
 from core.lab.erasing import Erasing
-from core.lab.bundles import Bundles
 from core.lab.event_directory import EventDirectory
 from core.lab.event_keeper import EventKeeper
 from core.lab.events import EventService

@@ -12,7 +12,9 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+from sqlalchemy import update as sql_update
 
+from core.lab.plugin_tables import UpdateRow
 from gen.busbar.lab.v1.common_pb import StatusResponse
 from gen.busbar.lab.v1.ota_pb import UploadBundleRequest
 from gen.google.api.httpbody_pb import HttpBody
@@ -143,7 +145,9 @@ async def test_without_a_hash_none_is_claimed(admin: httpx.AsyncClient) -> None:
     assert (found["file_hash_sha256"], found["file_size_bytes"]) == (None, len(BUNDLE))
 
 
-async def test_a_failed_download_is_kept_with_its_reason_and_may_be_tried_again(busbar: Running, admin: httpx.AsyncClient) -> None:
+async def test_a_failed_download_is_kept_with_its_reason_and_may_be_tried_again(
+    busbar: Running, admin: httpx.AsyncClient
+) -> None:
     public_id = await update(admin)
     replies: dict[str, Reply] = {"/c": (200, {}, BUNDLE), "/gone": (404, {}, b""), "/loop": (302, {"Location": "/loop"}, b"")}
     async with web(replies) as url:
@@ -202,13 +206,11 @@ async def test_of_many_who_apply_an_update_at_once_one_does(admin: httpx.AsyncCl
 
 
 async def test_what_a_stop_interrupted_has_failed_after_the_next_start(start: Start) -> None:
-    from sqlalchemy import text
-
     busbar = await start()
     admin = await sign_in(busbar, (await busbar.person("alice")).email)
     public_id = await update(admin)
     async with busbar.app.database.unit_of_work() as session:
-        await session.execute(text("UPDATE lab_update SET status = 'verifying'"))
+        await session.exec(sql_update(UpdateRow).values(status="verifying"))
     again = await start()
     found = await read(await sign_in(again, "alice@example.com"), public_id)
     assert (found["status"], found["error_message"]) == ("failed", "the server stopped meanwhile")

@@ -68,7 +68,9 @@ async def test_an_instance_has_a_channel_and_an_event_for_each_thing_that_its_pl
         assert event["type"] == {"input": "sensor", "output": "actuator"}[direction]
 
 
-async def test_the_system_monitor_has_seven_channels_and_makes_no_events_where_none_are_wanted(admin: httpx.AsyncClient) -> None:
+async def test_the_system_monitor_has_seven_channels_and_makes_no_events_where_none_are_wanted(
+    admin: httpx.AsyncClient,
+) -> None:
     made = await instance(admin, plugin_id="system", auto_create_events=False)
     assert [one["channel_id"] for one in made["channel_mappings"]] == SYSTEM
     assert {(one["direction"], one["event_public_id"]) for one in made["channel_mappings"]} == {("input", None)}
@@ -84,7 +86,9 @@ async def test_an_event_of_the_name_that_a_channel_wants_is_used_again(admin: ht
 
 
 @pytest.mark.parametrize("body", [{"plugin_id": "unheard-of"}, {"config_json": "{broken"}, {"config_json": "[1]"}])
-async def test_what_a_plugin_cannot_do_makes_an_instance_without_channels(admin: httpx.AsyncClient, body: dict[str, Any]) -> None:
+async def test_what_a_plugin_cannot_do_makes_an_instance_without_channels(
+    admin: httpx.AsyncClient, body: dict[str, Any]
+) -> None:
     made = await instance(admin, **body)
     assert (made["channel_mappings"], made["config_json"]) == ([], body.get("config_json"))
 
@@ -104,7 +108,9 @@ async def test_settings_may_be_sent_as_text_or_as_an_object_and_are_shown_as_tex
     assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["body", "config_json"])
 
 
-async def test_secrets_in_settings_are_masked_for_whoever_is_no_administrator(busbar: Running, admin: httpx.AsyncClient) -> None:
+async def test_secrets_in_settings_are_masked_for_whoever_is_no_administrator(
+    busbar: Running, admin: httpx.AsyncClient
+) -> None:
     text = '{"host": "plc", "password": "hunter2", "deep": [{"api_key": "k", "keyboard": "de"}]}'
     path = f"/api/v1/plugins/{(await instance(admin, config_json=text))['public_id']}"
     broken = f"/api/v1/plugins/{(await instance(admin, 'b', config_json='password=hunter2'))['public_id']}"
@@ -248,7 +254,9 @@ async def test_an_organisation_has_so_many_instances_and_no_more(start: Start) -
     assert (answer.status_code, answer.json()) == (409, {"detail": "There are 1 plugin instances, the most is 1."})
 
 
-async def test_instances_are_made_and_read_over_grpc_as_over_rest(busbar: Running, alice: Person, admin: httpx.AsyncClient) -> None:
+async def test_instances_are_made_and_read_over_grpc_as_over_rest(
+    busbar: Running, alice: Person, admin: httpx.AsyncClient
+) -> None:
     client = busbar.client("grpc", alice.session)
     await client.call("PluginService.CreatePlugin", plugin_id="simulated", instance_name="Rig", config_json='{"a": 1}')
     found = await client.call("PluginService.ListPlugins")

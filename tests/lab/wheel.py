@@ -8,7 +8,7 @@ import io
 import zipfile
 from typing import Any
 
-PLUGIN = '''
+PLUGIN = """
 from core.lab.plugin_api import Channel, DevicePlugin, PluginMeta
 
 
@@ -39,10 +39,10 @@ class Oven(DevicePlugin):
 
     async def write(self, channel, value):
         self.heater = value
-'''
+"""
 
 
-def wheel(  # noqa: PLR0913 - each is one way to be wrong
+def wheel(
     name: str = "oven-plugin",
     version: str = "1.0.0",
     *,
