@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ Reply = tuple[int, dict[str, str], bytes]
 
 
 @asynccontextmanager
-async def web(replies: dict[str, Reply], *, hold: asyncio.Event | None = None) -> AsyncIterator[str]:
+async def web(replies: dict[str, Reply], *, hold: asyncio.Event | None = None) -> AsyncGenerator[str]:
     """Serve fixed answers by path; those of `/slow` wait for `hold`."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
