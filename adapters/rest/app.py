@@ -422,7 +422,7 @@ class _Exchange:
             self._request.path,
             self._request.accept,
             endpoint.binding.request.desc(),
-            endpoint.binding.locate,
+            endpoint.binding.place,
             status=call.status,
         )
         refusal = endpoint.dialect.refusal(error, asked)
