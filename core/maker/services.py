@@ -32,6 +32,7 @@ from core.maker.firmware import FirmwareService
 from core.maker.handed_in import classroom_role
 from core.maker.home_assistant import HomeAssistantService
 from core.maker.home_discovery import HomeBoards, HomeDiscoveryService
+from core.maker.home_widgets import HomeWidgets
 from core.maker.listings import ListingService
 from core.maker.market import Market
 from core.maker.me import MeService
@@ -192,10 +193,11 @@ def _agents(found: Foundations, ground: Ground) -> Services:
 
 def _homes(found: Foundations, ground: Ground) -> Services:
     mqtt = found.settings.mqtt
-    announced = HomeBoards(found.database, ground.boards, ground.pins, ground.documents, found.bus, topics=Topics(mqtt.topics))
+    widgets, topics = HomeWidgets(ground.documents), Topics(mqtt.topics)
+    announced = HomeBoards(found.database, ground.boards, ground.pins, widgets, found.bus, topics=topics)
     discovery = HomeDiscoveryService(ground.boards, found.keep(announced), broker_is_set=bool(mqtt.url))
     return [
-        (home_assistant_pb.desc().services[0], HomeAssistantService(ground.boards, ground.pins)),
+        (home_assistant_pb.desc().services[0], HomeAssistantService(found.database, ground.boards, ground.pins, widgets)),
         (home_discovery_pb.desc().services[0], discovery),
     ]
 
