@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 

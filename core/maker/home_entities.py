@@ -56,7 +56,7 @@ def entity_of(widget: Json | None, *, boolean: bool = False) -> Entity:
 
 
 def bound_widgets(widgets: Iterable[Json], board_id: str) -> dict[int, Json]:
-    """Return the widgets of a board's virtual pins: of several on one pin a control rather than a display, and then the last."""
+    """Return the widgets of a board's virtual pins: of several on one pin a control rather than a display, else the last."""
     bound: dict[int, Json] = {}
     for widget in widgets:
         pin = _pin_of(widget, board_id)
