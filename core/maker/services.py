@@ -9,7 +9,7 @@ from protobuf import DescService
 from core.documents.documents import Documents
 from core.foundations import Foundations
 from core.homes.announcements import Topics
-from core.maker import notices
+from core.maker import notices, outages
 from core.maker.access import ProjectAccess
 from core.maker.agent_calls import AgentCallService
 from core.maker.agent_keys import AgentKeyService
@@ -39,6 +39,7 @@ from core.maker.me import MeService
 from core.maker.notices import Notices
 from core.maker.ota import OtaService
 from core.maker.ota_jobs import EXPIRE_KIND, OtaJobs
+from core.maker.outages import Outages
 from core.maker.payments import PaymentProviders
 from core.maker.people import People
 from core.maker.pins import PinService
@@ -145,6 +146,8 @@ def _ground(found: Foundations) -> Ground:
     )
     posted = Notices(database, found.outbox, bus)
     found.handle(notices.KIND, posted.handler)
+    away = found.keep(Outages(database, found.outbox, posted, boards, clock, settings=found.settings))
+    found.handle(outages.KIND, away.handler)
     jobs = OtaJobs(database, found.outbox, posted, bus, clock)
     found.handle(EXPIRE_KIND, jobs.handler)
     pins = PinService(boards, found.signals, bus, found.limiter, clock, jobs)
