@@ -17,6 +17,7 @@ from core.identity.accounts import Accounts
 from core.identity.credentials import Credentials
 from core.identity.signing import ServerSecret
 from core.kernel.clock import Clock
+from core.kernel.health import HealthCheck
 from core.kernel.limits import Limiter
 from core.kernel.pipeline import Observer, Platform
 from core.kernel.rpc import bind
@@ -72,6 +73,7 @@ class App:
             secret=ServerSecret(settings),
             outbox=self.outbox,
             limiter=Limiter(enabled=settings.rate_limits == "on"),
+            health=HealthCheck(self.database, clock),
         )
         bound = [bind(service, implementation) for area in AREAS for service, implementation in area(self.found)]
         self.platform = Platform(

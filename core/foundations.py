@@ -10,6 +10,7 @@ from core.identity.accounts import Accounts
 from core.identity.credentials import Credentials
 from core.identity.signing import ServerSecret
 from core.kernel.clock import Clock
+from core.kernel.health import HealthCheck
 from core.kernel.limits import Limiter
 from core.kernel.settings import Settings
 from core.live.events import EventBus
@@ -53,6 +54,7 @@ class Foundations:
         secret: What short-lived tokens are signed with.
         outbox: Where side effects that survive a restart are put in.
         limiter: Rate limits of every kind.
+        health: How the server is.
         handlers: How each kind of side effect is carried out; areas put theirs in.
         draining: Tells whether the server is going down; set once there is a platform.
     """
@@ -67,6 +69,7 @@ class Foundations:
     secret: ServerSecret
     outbox: Outbox
     limiter: Limiter
+    health: HealthCheck
     handlers: dict[str, Handler] = field(default_factory=dict[str, Handler])
     draining: Callable[[], bool] = lambda: False
     _parts: list[object] = field(default_factory=list[object])

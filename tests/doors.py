@@ -28,6 +28,7 @@ STATUS_CODES = {
     409: "CONFLICT",
     412: "CONFLICT",
     413: "RESOURCE_EXHAUSTED",
+    422: "INVALID_ARGUMENT",
     429: "RESOURCE_EXHAUSTED",
     502: "UNAVAILABLE",
     503: "UNAVAILABLE",
@@ -128,10 +129,12 @@ class RestClient(Door):
         if answer.status_code >= 400:
             body = answer.json()
             code = STATUS_CODES.get(answer.status_code, str(answer.status_code))
-            raise Refused(code, str(body.get("message") or body.get("error")))
+            raise Refused(code, str(body.get("message") or body.get("error") or body.get("detail")))
         if rpc.response is HttpBody:
             return HttpBody(content_type=answer.headers["content-type"], data=answer.content)
-        return message_from_json_value(rpc.response, answer.json(), ignore_unknown_fields=True)
+        part = rpc.http[0].response_body
+        content = {part: answer.json()} if part else answer.json()
+        return message_from_json_value(rpc.response, content, ignore_unknown_fields=True)
 
     async def send(self, rpc: Rpc, fields: dict[str, Any]) -> httpx.Response:
         """Send the request that an HTTP rule makes of some fields."""

@@ -134,9 +134,7 @@ class LiveApp:
             receive,
             max_bytes=endpoint.max_bytes,
             stall_seconds=2 * self._settings.live.ping_seconds,
-            accept_first=endpoint.socket.accept_first or endpoint.socket.refuse_by_close,
-            introduces_itself=endpoint.socket.accept_first,
-            objects_only=endpoint.socket.objects_only,
+            socket=endpoint.socket,
         )
         self._connections.add(connection)
         if self._closing:

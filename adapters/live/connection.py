@@ -21,6 +21,7 @@ from adapters.live.styles import INTERNAL, NORMAL, UNSUPPORTED, Ending, Style
 from core.kernel.errors import DomainError, TooLarge, Unavailable
 from core.kernel.errors import Internal as InternalError
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
+from gen.busbar.api.v1.options_pb import Socket
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -88,9 +89,7 @@ class Connection:
         *,
         max_bytes: int,
         stall_seconds: float,
-        accept_first: bool,
-        introduces_itself: bool = False,
-        objects_only: bool = False,
+        socket: Socket,
     ) -> None:
         self.closed = asyncio.Event()
         self._frames = frames
@@ -99,9 +98,9 @@ class Connection:
         self._receive = receive
         self._max_bytes = max_bytes
         self._stall_seconds = stall_seconds
-        self._accept_first = accept_first
-        self._introduces_itself = introduces_itself
-        self._objects_only = objects_only
+        self._accept_first = socket.accept_first or socket.refuse_by_close
+        self._introduces_itself = socket.accept_first
+        self._objects_only = socket.objects_only
         self._incoming = Incoming(None)
         self._sending = asyncio.Lock()
         self._ended = asyncio.Event()

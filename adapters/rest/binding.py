@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -38,9 +38,10 @@ from adapters.rest.routing import Template
 from adapters.rest.violations import find, integer, scalar_fault
 from core.kernel.errors import FieldViolation, InvalidArgument
 from core.kernel.rpc import Rpc, verb_and_path
-from core.kernel.validation import invalid
+from core.kernel.validation import invalid, validate
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
 from gen.busbar.api.v1.options_pb import ext_prefix
+from gen.google.api.field_behavior_pb import FieldBehavior, ext_field_behavior
 from gen.google.api.http_pb import HttpRule
 from gen.google.api.httpbody_pb import HttpBody
 
@@ -104,6 +105,8 @@ class Binding:
         self.resume = next((n for n in RESUME_FIELDS if field_by_name(desc, n)), None) if rpc.server_streams else None
         self._prefixed = prefixed(desc)
         self._folded = opaque.concerns(desc)
+        # An empty list and one that was left out are the same to a message; only the body tells.
+        self._lists = [f for f in desc.fields if _is_required_list(f)] if rule.body == "*" and not self.raw else []
         self._bound = frozenset(p.path[0] for p in self.variables if len(p.path) == 1)
         self._parameters: dict[str, Parameter] = {}
 
@@ -143,6 +146,9 @@ class Binding:
         if payload is not None and payload.binary and not self.opaque and not self.raw:
             return self._from_binary(payload.data, value)
         message = _decode(self.request, value)
+        absent = [f.name for f in self._lists if f.name not in value and f.json_name not in value]
+        if absent:
+            raise invalid((*_required_lists(absent), *_other_faults(message, absent)))
         if mask is not None:
             message.update_mask = mask  # pyright: ignore[reportAttributeAccessIssue] - `masked` says that it has one
         if self.opaque and payload is not None:
@@ -245,7 +251,7 @@ def loads(data: bytes) -> Any:  # noqa: ANN401 - any JSON
         if _members(value) != data.count(b":"):
             json.loads(data, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
-        raise malformed(_not_json(data, error)) from error
+        raise malformed(_not_json(data, error), offset=error.pos) from error
     except RecursionError as error:
         raise malformed("request body is nested too deeply") from error
     return value
@@ -273,6 +279,23 @@ def _decode(cls: type[Message[Any]], value: dict[str, Any]) -> Message[Any]:
     except (TypeError, ValueError, OverflowError) as error:
         faults = tuple(find(cls.desc(), value)) or (_fault(cls.desc(), str(error)),)
         raise invalid(faults) from error
+
+
+def _is_required_list(field: DescField) -> bool:
+    behaviors = field.proto.options[ext_field_behavior] if field.proto.options else []
+    return isinstance(field.value, DescFieldValueList) and FieldBehavior.REQUIRED in behaviors
+
+
+def _required_lists(names: list[str]) -> Iterator[FieldViolation]:
+    return (FieldViolation((name,), "required", "required") for name in names)
+
+
+def _other_faults(message: Message[Any], names: list[str]) -> Iterator[FieldViolation]:
+    """Yield what else is wrong with a message that lacks some fields, so that all faults are told at once."""
+    try:
+        validate(message)
+    except InvalidArgument as error:
+        yield from (violation for violation in error.violations if violation.path[:1] not in [(name,) for name in names])
 
 
 def prefixed(message: DescMessage, above: frozenset[str] = frozenset()) -> bool:

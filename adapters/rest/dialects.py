@@ -16,14 +16,14 @@ from math import ceil
 from typing import Any
 
 import orjson
-from protobuf import DescFieldValueList, DescFieldValueMessage, DescMessage
+from protobuf import DescField, DescFieldValueList, DescFieldValueMessage, DescMessage
 
 from adapters.rest.body import UnsupportedMediaType
 from adapters.rest.codec import Style, as_object
 from adapters.rest.descriptors import field_by_name, json_name
 from core.kernel.errors import DomainError, FieldViolation, PreconditionFailed
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
-from gen.busbar.api.v1.options_pb import CredentialKind, Limit, Rest, Surface
+from gen.busbar.api.v1.options_pb import CredentialKind, Limit, Rest, Surface, ext_secret
 
 Headers = dict[bytes, bytes]
 """Header fields of a request by lower-case name."""
@@ -187,11 +187,16 @@ class Dialect:
             found = field_by_name(message, part) if message is not None else None
             name = part if found is None else json_name(found, declared=self.style.declared_names)
             text += f".{name}" if text else name
-            value = None if found is None else found.value
-            inner = value.element if isinstance(value, DescFieldValueList) else value
-            inner = inner.message if isinstance(inner, DescFieldValueMessage) else inner
-            message = inner if isinstance(inner, DescMessage) else None
+            message = None if found is None else _inner(found)
         return text
+
+
+def _inner(found: DescField) -> DescMessage | None:
+    """Return the type of the message, or of the messages, in a field."""
+    value = found.value
+    inner = value.element if isinstance(value, DescFieldValueList) else value
+    inner = inner.message if isinstance(inner, DescFieldValueMessage) else inner
+    return inner if isinstance(inner, DescMessage) else None
 
 
 def retry_after(error: DomainError | None) -> str | None:
@@ -328,15 +333,60 @@ def _lab_envelope(refusal: Refusal, asked: Asked) -> tuple[str, bytes]:
         detail = {404: "Not Found", 405: "Method Not Allowed"}.get(refusal.status, refusal.message)
     elif violations:
         detail = [_lab_violation(v, asked) for v in violations]
+    elif refusal.error.reason == ErrorReason.MALFORMED_BODY:
+        detail = [_lab_malformed(refusal.error)]
     else:
         detail = lab_sentence(refusal.error) or refusal.message
     return JSON, orjson.dumps({"detail": detail}, default=str)
 
 
+def _lab_malformed(error: DomainError) -> dict[str, object]:
+    """Return what the lab says of a body that is no JSON, or no object."""
+    offset = error.metadata.get("offset")
+    if offset is None:
+        return {"type": "model_attributes_type", "loc": ["body"], "msg": error.message, "input": None}
+    return {
+        "type": "json_invalid",
+        "loc": ["body", int(offset)],
+        "msg": error.message,
+        "input": {},
+        "ctx": {"error": error.message},
+    }
+
+
 def _lab_violation(violation: FieldViolation, asked: Asked) -> dict[str, object]:
     where = asked.locate(str(violation.path[0])) if asked.locate is not None and violation.path else "body"
-    kind = LAB_TYPES.get(violation.rule) or LAB_BOUNDS.get(violation.rule.rpartition(".")[2], "value_error")
-    return {"type": kind, "loc": [where, *violation.path], "msg": violation.description, "input": _plain(violation.value)}
+    kind, message = _lab_type(violation), violation.description
+    detail = {"type": kind, "loc": [where, *violation.path], "msg": message, "input": _shown(violation, asked.request)}
+    if kind == "value_error" and not violation.path:
+        # What concerns several fields at once.
+        detail |= {"msg": f"Value error, {message}", "ctx": {"error": {}}}
+    return detail
+
+
+def _lab_type(violation: FieldViolation) -> str:
+    bound = violation.rule.rpartition(".")[2]
+    lower, _, upper = bound.partition("_")
+    if upper in LAB_BOUNDS:
+        # A rule with two bounds carries the lower one.
+        bound = lower if _is_below(violation.value, violation.limit) else upper
+    return LAB_TYPES.get(violation.rule) or LAB_BOUNDS.get(bound, "value_error")
+
+
+def _is_below(value: object, limit: object) -> bool:
+    return isinstance(value, int | float) and isinstance(limit, int | float) and value < limit
+
+
+def _shown(violation: FieldViolation, message: DescMessage | None) -> object:
+    """Return what came, unless it may be a secret."""
+    for part in violation.path:
+        found = field_by_name(message, part) if message is not None and isinstance(part, str) else None
+        if found is None:
+            continue
+        if found.proto.options and found.proto.options[ext_secret]:
+            return None
+        message = _inner(found)
+    return _plain(violation.value)
 
 
 def _plain(value: object) -> object:

@@ -8,19 +8,17 @@ import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from urllib.parse import quote
 
-from core.kernel.clock import MICROSECONDS, Clock, to_datetime
+from core.kernel.clock import Clock, to_datetime
 from core.lab.event_directory import EventDirectory
 from core.lab.experiment_directory import ExperimentDirectory, KnownExperiment
 from core.signals.numbers import Numbers
 from core.signals.point_ids import pack
-from core.signals.sweep import Stretch, SweptPoint
+from core.signals.sweep import SweptPoint
 
 CSV = "text/csv; charset=utf-8"
 HEADER = b"timestamp,event_name,event_public_id,value,unit,datapoint_public_id\r\n"
 PAGE = 4000
 """Points read, written and sent at a time."""
-LATE_US = 60 * MICROSECONDS
-"""How long after its end a batch may be stored that began before it."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _UNSAFE = re.compile(r'[^ -~]|["\\]')
 
@@ -40,25 +38,12 @@ class ExperimentCsv:
     async def parts(self, experiment: KnownExperiment) -> AsyncIterator[bytes]:
         """Yield the text in parts, the header first."""
         yield HEADER
-        cells = {
-            event.channel_id: (f",{_text(event.name)},{event.public_id},", f",{_text(event.unit)},")
-            for event in self._events.of_org(experiment.org_id)
-        }
-        sweep = self._numbers.sweep(self._stretches(experiment), PAGE)
+        events = self._events.of_org(experiment.org_id)
+        cells = {event.channel_id: (f",{_text(event.name)},{event.public_id},", f",{_text(event.unit)},") for event in events}
+        stretches = self._experiments.stretches(experiment, events, self._clock.now_us())
+        sweep = self._numbers.sweep(stretches, PAGE)
         while page := await sweep.read():
             yield _lines(page, cells)
-
-    def _stretches(self, experiment: KnownExperiment) -> list[Stretch]:
-        """Return where the points of an experiment are: by its name, and for linked channels in its own times too."""
-        stretches: list[Stretch] = []
-        now = self._clock.now_us() + 1
-        end = now if experiment.ended_us is None else experiment.ended_us + LATE_US
-        for event in self._events.of_org(experiment.org_id):
-            stretches.append(Stretch(event.channel_id, experiment.started_us, end, experiment.id))
-            if event.linked:
-                times = self._experiments.own_times(experiment)
-                stretches += [Stretch(event.channel_id, start, min(end, now), unassigned=True) for start, end in times]
-        return stretches
 
 
 def _lines(points: Sequence[SweptPoint], cells: Cells) -> bytes:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlmodel import col, select
 
+from core.kernel.clock import MICROSECONDS
+from core.lab.event_directory import KnownEvent
+from core.signals.sweep import Stretch
 from core.signals.tables import RecordingRow
 from core.storage.database import Database
 
 KIND = "experiment"
 """Kind of the recordings that are experiments."""
 FOREVER_US = 2**62
+LATE_US = 60 * MICROSECONDS
+"""How long after its end a batch may be stored that began before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +108,17 @@ class ExperimentDirectory:
             if at_us >= experiment.end_us:
                 return ranges
         return [*ranges, (at_us, experiment.end_us)]
+
+    def stretches(self, experiment: KnownExperiment, events: Iterable[KnownEvent], now_us: int) -> list[Stretch]:
+        """Return where an experiment's points of some events are: by its name, and for linked ones in its own times too."""
+        found: list[Stretch] = []
+        end = now_us + 1 if experiment.ended_us is None else experiment.ended_us + LATE_US
+        for event in events:
+            found.append(Stretch(event.channel_id, experiment.started_us, end, experiment.id))
+            if event.linked:
+                times = self.own_times(experiment)
+                found += [Stretch(event.channel_id, start, min(last, now_us + 1), unassigned=True) for start, last in times]
+        return found
 
 
 def _start(experiment: KnownExperiment) -> tuple[int, int]:

@@ -9,10 +9,12 @@ from typing import Protocol
 import structlog
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from core.kernel.clock import MICROSECONDS, Clock
+from core.kernel.clock import Clock
 from core.kernel.errors import Unavailable
 from core.lab.event_directory import EventDirectory, KnownEvent
 from core.lab.experiment_directory import ExperimentDirectory
+from core.lab.hooks import SENSOR_READING
+from core.lab.readings import Readings
 from core.signals.model import Column
 from core.signals.points import InstantTakenError
 from core.signals.service import Signals
@@ -20,9 +22,6 @@ from core.storage.database import Database
 
 BY = "lab"
 """Writer of the points that come in here."""
-SENSOR_READING = "sensor.reading"
-READING_EVERY_US = 5 * MICROSECONDS
-"""Shortest time between two reading webhooks of an event."""
 _TRIES = 5
 
 log = structlog.get_logger("busbar.lab")
@@ -61,6 +60,7 @@ class LabIngest:
         experiments: ExperimentDirectory,
         clock: Clock,
         *,
+        readings: Readings | None = None,
         hooks: Hooks | None = None,
         rules: Rules | None = None,
     ) -> None:
@@ -72,7 +72,7 @@ class LabIngest:
         self._hooks = hooks
         self._rules = rules
         self._last_us = 0
-        self._told_us: dict[str, int] = {}
+        self._readings = Readings() if readings is None else readings
 
     async def store(self, org_id: str, values: Iterable[tuple[str, float]], *, client_id: str | None = None) -> int:
         """Store finite values of events, given by their public ids, in one commit at one time of the server.
@@ -133,7 +133,7 @@ class LabIngest:
         """Send reading webhooks: of each event the first value of a burst."""
         if self._hooks is None or not self._hooks.wanted(org_id, SENSOR_READING):
             return
-        due = [(event, value) for event, value in kept if self._due(event, at_us)]
+        due = [(event, value) for event, value in kept if self._readings.due(event.public_id, at_us)]
         if not due:
             return
         try:
@@ -144,10 +144,3 @@ class LabIngest:
         except Unavailable as error:
             # The datapoints are stored, and their sender must not send them again.
             log.warning("webhooks were not told", kind=SENSOR_READING, error=error.message)
-
-    def _due(self, event: KnownEvent, at_us: int) -> bool:
-        told = self._told_us.get(event.public_id)
-        if told is not None and at_us - told < READING_EVERY_US:
-            return False
-        self._told_us[event.public_id] = at_us
-        return True

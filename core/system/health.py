@@ -8,7 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from core.kernel.call import Call
 from core.kernel.clock import to_timestamp
-from core.kernel.errors import DomainError, Unavailable
+from core.kernel.errors import Unavailable
+from core.kernel.health import OK, HealthCheck
 from core.signals.service import Signals
 from core.storage.database import Database
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
@@ -33,8 +34,9 @@ def busbar_version() -> str:
 class HealthService:
     """Answers load balancers and people."""
 
-    def __init__(self, database: Database, signals: Signals, draining: Callable[[], bool]) -> None:
+    def __init__(self, database: Database, health: HealthCheck, signals: Signals, draining: Callable[[], bool]) -> None:
         self._database = database
+        self._health = health
         self._signals = signals
         self._draining = draining
         self._started = time.monotonic()
@@ -55,16 +57,12 @@ class HealthService:
     async def get_health(self, request: GetHealthRequest, call: Call) -> Health:
         """Sum up the state of the server."""
         del request, call
-        try:
-            await self._database.ping()
-            connected = True
-        except DomainError:
-            connected = False
+        status = await self._health.check()
         uptime = round(time.monotonic() - self._started, 3)
         return Health(
-            status="ok" if connected else "degraded",
+            status=status,
             version=busbar_version(),
-            database="connected" if connected else "disconnected",
+            database="connected" if status == OK else "disconnected",
             last_datapoint=to_timestamp(self._signals.newest_us),
             uptime_seconds=uptime,
             devices=self._signals.connected_devices,

@@ -63,3 +63,10 @@ def event(admin: httpx.AsyncClient, mapped: set[str]) -> MakeEvent:
         return public_id
 
     return make
+
+
+async def linked(busbar: Running, owner: Person, source: str, metric: str, name: str = "Temperature") -> str:
+    """Make an event of a pin or a metric, and return its id."""
+    body = {"source_id": source, "metric": metric, "name": name}
+    made = await busbar.client("grpc", owner.session).call("EventService.LinkEvent", **body)
+    return made.public_id
