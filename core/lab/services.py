@@ -170,8 +170,7 @@ def _measuring(found: Foundations, parts: _Parts) -> Bound:
 
 def _plugins(found: Foundations, parts: _Parts, keeper: EventKeeper, ingest: LabIngest) -> Bound:
     """Build what reads devices, and what is installed: plugins, packages and updates."""
-    database, clock, lab = found.database, found.clock, found.settings.lab
-    events, events_gone, users_gone = parts.events, parts.events_gone, parts.users_gone
+    database, clock, lab, events = found.database, found.clock, found.settings.lab, parts.events
     folder, installation = found.settings.data.resolve() / "plugins", Installation(database)
     directory = found.keep(PluginDirectory(database))
     catalog = PluginCatalog(database, folder, lab.plugin_timeout_seconds)
@@ -191,12 +190,12 @@ def _plugins(found: Foundations, parts: _Parts, keeper: EventKeeper, ingest: Lab
         clock=clock,
     )
     events.on_mapping(directory.mapped)
-    events_gone.on_forget(service.forget_events, directory.reload_org)
-    users_gone.on_forget(service.forget_user, service.user_forgotten)
+    parts.events_gone.on_forget(service.forget_events, directory.reload_org)
+    parts.users_gone.on_forget(service.forget_user, service.user_forgotten)
     return [
         (plugins_pb.desc().services[0], service),
         (packages_pb.desc().services[0], packages),
-        (ota_pb.desc().services[0], _updates(found, installation, users_gone)),
+        (ota_pb.desc().services[0], _updates(found, installation, parts.users_gone)),
     ]
 
 
