@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from core.kernel.call import Call, Principal
+from core.kernel.call import Call, Ended, Principal
 from core.kernel.errors import DomainError, NotFound
 from core.kernel.limits import Limiter
 from core.kernel.pipeline import Platform
@@ -44,6 +44,9 @@ class People:
 
     async def authenticate(self, credential: str) -> Principal | None:
         return HELD.get(credential)
+
+    def why_not(self, credential: str) -> Ended:
+        return Ended("unknown", None)
 
 
 class Watch:
