@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qsl
 
 import orjson
@@ -30,14 +30,16 @@ from protobuf import (
 )
 from protobuf.wkt import FieldMask
 
+from adapters.rest import lax
 from adapters.rest.body import malformed
 from adapters.rest.codec import FLOATS, WRAPPERS, as_list, as_object
 from adapters.rest.descriptors import field_by_name
+from adapters.rest.fault_lists import Given
 from adapters.rest.routing import Template
 from adapters.rest.violations import find, integer, scalar_fault
 from core.kernel.errors import FieldViolation, InvalidArgument
 from core.kernel.rpc import Rpc, verb_and_path
-from core.kernel.validation import invalid
+from core.kernel.validation import invalid, violations
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
 from gen.busbar.api.v1.options_pb import ext_prefix
 from gen.google.api.http_pb import HttpRule
@@ -86,15 +88,16 @@ class Payload:
 
 
 class Binding:
-    """Makes the messages of one HTTP rule."""
+    """Makes the messages of one HTTP rule; a lenient one takes what `lax` does, and finds all faults of a request at once."""
 
-    def __init__(self, rpc: Rpc, rule: HttpRule) -> None:
+    def __init__(self, rpc: Rpc, rule: HttpRule, *, lenient: bool = False) -> None:
         self.request = rpc.request
+        self.lenient = lenient
         self.raw = rpc.rest.raw_body
         self.body = rule.body
         desc = self._desc = rpc.request.desc()
         names = [variable.name for variable in Template.parse(verb_and_path(rule)[1]).variables]
-        self.variables = tuple(_required(_parameter(desc, name), name) for name in names)
+        self.variables = tuple(_required(_parameter(desc, name, lenient=lenient), name) for name in names)
         self.body_field = field_by_name(desc, rule.body) if rule.body not in ("", "*") else None
         self.opaque = desc.type_name == HTTP_BODY or _is_http_body(self.body_field)
         self.bare = _bare_field(desc) if rule.body == "*" else None
@@ -102,6 +105,10 @@ class Binding:
         self.resume = next((n for n in RESUME_FIELDS if field_by_name(desc, n)), None) if rpc.server_streams else None
         self._prefixed = prefixed(desc)
         self._bound = frozenset(p.path[0] for p in self.variables if len(p.path) == 1)
+        self.reads_json = lenient and rule.body == "*" and not (self.raw or self.opaque)
+        self._needs_body = self.reads_json and (
+            self.masked or any(lax.is_required(f) for f in desc.fields if f.name not in self._bound)
+        )
         self._parameters: dict[str, Parameter] = {}
 
     def locate(self, name: str) -> str:
@@ -123,6 +130,8 @@ class Binding:
         else:
             value = self._from_json(payload.data)
         mask = self._mask(value) if self.masked and payload is not None and payload.data else None
+        if self.reads_json and payload is not None and not payload.binary:
+            value = self._read_members(value, payload, faults)
         if value and self._prefixed:
             _unprefix(self._desc, value, (), faults)
         for parameter, text in zip(self.variables, values, strict=True):
@@ -130,7 +139,7 @@ class Binding:
         if query and (self.body != "*" or self.raw):
             self._bind_query(value, query, faults)
         if faults:
-            raise invalid(tuple(faults))
+            raise invalid(self._all(faults, value) if self.lenient else tuple(faults))
         if payload is not None and payload.binary and not self.opaque and not self.raw:
             return self._from_binary(payload.data, value)
         message = decode(self.request, value)
@@ -140,8 +149,36 @@ class Binding:
             self._fill_opaque(message, payload)
         return message
 
+    def given(self, values: tuple[str, ...], query: bytes, payload: Payload | None) -> Given:
+        """Return what a request held, for a refusal that repeats it."""
+        texts = dict(parse_qsl(query.decode("utf-8", "replace"), keep_blank_values=True))
+        texts |= {parameter.path[0]: text for parameter, text in zip(self.variables, values, strict=True)}
+        if payload is None or not payload.data or payload.binary or self.opaque:
+            return Given(None, texts)
+        try:
+            return Given(loads(payload.data), texts, has_body=True)
+        except InvalidArgument:
+            return Given(None, texts)
+
+    def _read_members(self, value: dict[str, Any], payload: Payload, faults: list[FieldViolation]) -> dict[str, Any]:
+        if not payload.data or payload.data == b"null":
+            if self._needs_body:
+                raise invalid((FieldViolation((), "a request body is needed", "required"),))
+            return {}
+        return lax.members(self._desc, value, (), faults, without=self._bound | {UPDATE_MASK}, masked=self.masked)
+
+    def _all(self, faults: list[FieldViolation], value: dict[str, Any]) -> tuple[FieldViolation, ...]:
+        """Return the faults with those that the rules find in the rest of a request, in the order of the fields."""
+        known = {fault.path[:1] for fault in faults}
+        rest = violations(decode(self.request, value))
+        faults = [*faults, *(v for v in rest if v.path and v.path[:1] not in known and v.rule != "required")]
+        order = [field.name for field in self._desc.fields]
+        return tuple(sorted(faults, key=lambda fault: order.index(str(fault.path[0])) if fault.path else -1))
+
     def _from_json(self, data: bytes) -> dict[str, Any]:
         value = loads(data)
+        if value is None and self.reads_json:
+            return {}
         if self.body_field is not None:
             return {self.body_field.json_name: value}
         members = as_object(value)
@@ -149,7 +186,8 @@ class Binding:
             return members
         if self.bare is not None and not isinstance(value, list):
             return {self.bare.json_name: value}
-        raise InvalidArgument("request body must be a JSON object", reason=ErrorReason.MALFORMED_BODY)
+        fault = FieldViolation((), "request body must be a JSON object", "type", value=cast("object", value))
+        raise InvalidArgument(fault.description, reason=ErrorReason.MALFORMED_BODY, violations=(fault,))
 
     def _from_binary(self, data: bytes, value: dict[str, Any]) -> Message[Any]:
         try:
@@ -188,7 +226,7 @@ class Binding:
         try:
             converted = parameter.convert(text)
         except ValueError as error:
-            faults.append(FieldViolation(parameter.path, str(error), "type", None, text))
+            faults.append(lax.fault(error, parameter.path, text))
             return
         for name, proto in zip(parameter.names[:-1], parameter.path, strict=False):
             inner = value.pop(proto, None) if proto != name else None
@@ -215,7 +253,7 @@ class Binding:
                 self._put(value, parameter, text, faults)
 
     def _resolve(self, name: str) -> Parameter | None:
-        parameter = _parameter(self._desc, name)
+        parameter = _parameter(self._desc, name, lenient=self.lenient)
         if parameter is None or (not self.raw and self.locate(parameter.path[0]) == "body"):
             return None
         if any(parameter.path == variable.path for variable in self.variables):
@@ -236,10 +274,23 @@ def loads(data: bytes) -> Any:  # noqa: ANN401 - any JSON
         if _members(value) != data.count(b":"):
             json.loads(data, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
-        raise malformed(f"request body is not valid JSON: {error.msg} at {error.pos}") from error
+        told = _usual_error(data) or error
+        fault = FieldViolation((), f"request body is not valid JSON: {error.msg} at {error.pos}", "json", told.pos, told.msg)
+        raise InvalidArgument(fault.description, reason=ErrorReason.MALFORMED_BODY, violations=(fault,)) from error
     except RecursionError as error:
         raise malformed("request body is nested too deeply") from error
     return value
+
+
+def _usual_error(data: bytes) -> json.JSONDecodeError | None:
+    """Return the fault that the standard library finds, whose words and offsets clients know; None where it finds none."""
+    try:
+        json.loads(data)
+    except json.JSONDecodeError as error:
+        return error
+    except (ValueError, RecursionError):
+        return None
+    return None
 
 
 def decode(cls: type[Message[Any]], value: dict[str, Any]) -> Message[Any]:
@@ -312,7 +363,7 @@ def _prefixed_fields(message: DescMessage) -> tuple[tuple[str, DescField], ...]:
     return tuple((name, f) for f in fields for name in {f.name, f.json_name})
 
 
-def _parameter(message: DescMessage, name: str) -> Parameter | None:
+def _parameter(message: DescMessage, name: str, *, lenient: bool = False) -> Parameter | None:
     """Resolve a dotted name; None when it names no field that a text can fill."""
     path: list[str] = []
     names: list[str] = []
@@ -325,7 +376,7 @@ def _parameter(message: DescMessage, name: str) -> Parameter | None:
         names.append(field.json_name)
         message = field.value.message
     field = field_by_name(message, last)
-    convert = None if field is None else _converter(field)
+    convert = None if field is None else _converter(field, lenient=lenient)
     if field is None or convert is None:
         return None
     repeated = isinstance(field.value, DescFieldValueList)
@@ -338,7 +389,7 @@ def _required(parameter: Parameter | None, name: str) -> Parameter:
     return parameter
 
 
-def _converter(field: DescField) -> Callable[[str], Any] | None:
+def _converter(field: DescField, *, lenient: bool = False) -> Callable[[str], Any] | None:
     letter = _prefix(field)
     if letter:
         return _prefixed_integer(letter)
@@ -354,12 +405,16 @@ def _converter(field: DescField) -> Callable[[str], Any] | None:
         kind = value.enum if isinstance(value, DescFieldValueEnum) else value.scalar
     if isinstance(kind, DescEnum):
         return _enum(kind)
-    return _known(kind) if isinstance(kind, DescMessage) else _scalar(kind)
+    if isinstance(kind, DescMessage):
+        return _known(kind, lenient=lenient)
+    return lax.text(kind) if lenient else _scalar(kind)
 
 
-def _known(message: DescMessage) -> Callable[[str], Any] | None:
+def _known(message: DescMessage, *, lenient: bool) -> Callable[[str], Any] | None:
     if message.type_name in WRAPPERS:
-        return _converter(message.fields[0])
+        return _converter(message.fields[0], lenient=lenient)
+    if message.type_name == "google.protobuf.Timestamp" and lenient:
+        return lambda text: lax.time(text.replace(" ", "+") if "T" in text else text)
     if message.type_name == "google.protobuf.Timestamp":
         # A plus sign in a query that was not encoded arrives as a space; no time has one.
         return lambda text: text.replace(" ", "+")

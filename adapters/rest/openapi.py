@@ -358,8 +358,8 @@ class _Operation:
         if self._binding.variables:
             codes.add("404")
         if self._binding.body:
-            codes |= {"413"} if self._binding.opaque or self._binding.raw else {"413", "415"}
-        if rpc.limits or dialect.limit("POST", self.path, "") is not None:
+            codes |= {"413"} if self._binding.opaque or self._binding.raw else {"413", str(dialect.unsupported)}
+        if rpc.limits or dialect.limit(Settings(), "POST", self.path, "") is not None:
             codes.add("429")
         if self._revisioned:
             codes.add("412")

@@ -68,10 +68,12 @@ class Request:
 
     @property
     def address(self) -> str:
-        """Network address of the caller: the last one in X-Forwarded-For that no trusted peer vouches for."""
+        """Network address of the caller: the last one in X-Forwarded-For that no trusted peer vouches for, or X-Real-IP."""
         peer = self.peer
-        forwarded = self.headers.get(b"x-forwarded-for")
-        if forwarded is None or peer not in self._trusted:
+        if peer not in self._trusted:
+            return peer
+        forwarded = self.headers.get(b"x-forwarded-for") or self.headers.get(b"x-real-ip")
+        if forwarded is None:
             return peer
         hops = [hop.strip() for hop in forwarded.decode("latin-1").split(",") if hop.strip()]
         return next((hop for hop in reversed(hops) if hop not in self._trusted), hops[0] if hops else peer)[:64]

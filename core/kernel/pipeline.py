@@ -123,9 +123,13 @@ class Platform:
         current_call.set(call)
         self._refuse_when_draining()
         access = rpc.access
+        default = None if rpc.limits else call.default_limit
+        if default is not None and default.per == Limit.Per.ADDRESS:
+            # The address is known without a credential, so guesses at credentials count too.
+            self.count(call.door, default, call.address)
+            default = None
         principal = await self._principal(rpc, call)
-        limits = rpc.limits or ((call.default_limit,) if call.default_limit else ())
-        for limit in limits:
+        for limit in rpc.limits or ((default,) if default else ()):
             if limit.per != Limit.Per.FIELD:
                 self._limit(rpc, limit, call, principal)
         call.principal = principal
@@ -182,7 +186,10 @@ class Platform:
     def _limit(self, rpc: Rpc, limit: Limit, call: Call, principal: Principal | None) -> None:
         who = call.address if limit.per == Limit.Per.ADDRESS or principal is None else principal.credential_id
         # A limit that an rpc states is its own; one that the door brings is shared by all rpcs that state none.
-        what = rpc.name if rpc.limits else call.door
+        self.count(rpc.name if rpc.limits else call.door, limit, who)
+
+    def count(self, what: str, limit: Limit, who: str) -> None:
+        """Count one call of somebody against a limit. Raises ResourceExhausted."""
         self.limiter.check((what, limit.per, who), limit.requests, limit.window_seconds)
 
     async def invoke(self, rpc: Rpc, request: Any, call: Call) -> Any:  # noqa: ANN401 - the message class differs by rpc

@@ -84,6 +84,11 @@ class Lab(BaseModel):
 
     access_token_minutes: int = Field(default=1440, ge=1, description="Minutes for which a sign-in to the lab counts.")
     version: str = Field(default="2.0.0", description="Version that the lab tells its clients, which compare it with theirs.")
+    cors_origins: list[str] = Field(
+        default=["http://localhost:3000", "http://localhost:5173"],
+        description="Further origins whose pages may call the lab; it takes no cookies as credentials.",
+    )
+    rate_limit_per_minute: int = Field(default=300, ge=1, description="Calls from one address that is not local, in a minute.")
 
 
 class Outgoing(BaseModel):

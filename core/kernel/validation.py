@@ -23,6 +23,11 @@ def validate(message: Message[Any]) -> None:
         raise invalid(tuple(_violation(v) for v in found))
 
 
+def violations(message: Message[Any]) -> tuple[FieldViolation, ...]:
+    """Return the rules beside its fields that a message breaks."""
+    return tuple(_violation(v) for v in _validator.collect_violations(message))
+
+
 def invalid(violations: tuple[FieldViolation, ...]) -> InvalidArgument:
     """Return the refusal for some violations."""
     first = violations[0]
