@@ -222,6 +222,7 @@ class RestApp:
             idempotency_key=request.header(b"idempotency-key"),
             if_match=request.if_match,
             base_url=request.base_url,
+            sent_cookie=request.cookie,
         )
 
     def check_origin(self, request: Request, call: Call) -> None:

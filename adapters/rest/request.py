@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from adapters.rest.dialects import Headers
+from adapters.rest.credentials import Headers, cookie
 
 Scope = MutableMapping[str, Any]
 
@@ -54,6 +54,10 @@ class Request:
         """Return a header field as text."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
+
+    def cookie(self, name: str) -> str | None:
+        """Return the value of a cookie."""
+        return cookie(self.headers, name.encode("latin-1"))
 
     @property
     def accept(self) -> str:

@@ -91,6 +91,7 @@ class Call:
         base_url: Address under which the caller reached the server, without a path.
         raw: Body as it came, for an rpc with `raw_body`.
         client_id: Names a live connection.
+        sent_cookie: Returns the value of a cookie that came along, for rpcs that know a browser by more than a credential.
         foreign_origin: Origin of a page of another site that made the call; None for own pages and for whatever is no page.
         principal: Who calls, once the pipeline knows.
         admitted: The rpc to which the call was admitted.
@@ -113,6 +114,7 @@ class Call:
     base_url: str = ""
     raw: bytes | None = None
     client_id: str | None = None
+    sent_cookie: Callable[[str], str | None] = lambda _name: None
     foreign_origin: str | None = None
 
     principal: Principal | None = None

@@ -135,6 +135,23 @@ class Settings(BaseSettings):
     secret_key: SecretStr = Field(
         default=SecretStr(""), description="Secret that signs short-lived tokens; a file in the data directory when empty."
     )
+    oidc_enabled: bool = Field(default=False, description="Whether people of the lab may sign in through an identity provider.")
+    oidc_provider_name: str = Field(default="SSO", max_length=100, description="Label of the identity provider.")
+    oidc_issuer_url: str = Field(default="", description="Address of the identity provider, under which it describes itself.")
+    oidc_client_id: str = Field(default="", description="Name by which the identity provider knows this server.")
+    oidc_client_secret: SecretStr = Field(default=SecretStr(""), description="Secret that goes with it; none when empty.")
+    oidc_scopes: str = Field(default="openid email profile", description="What to ask the identity provider for.")
+    oidc_redirect_uri: str = Field(
+        default="", description="Where the identity provider sends browsers back to; guessed if empty."
+    )
+    oidc_frontend_url: str = Field(
+        default="", description="Address of the lab's frontend; the first of the allowed origins when empty."
+    )
+    oidc_default_role: Literal["viewer", "operator", "admin"] = Field(
+        default="viewer", description="Role of users that are made when they first come from the identity provider."
+    )
+    oidc_auto_create_users: bool = Field(default=True, description="Whether such users are made at all.")
+    oidc_org_id: str = Field(default="", description="Their organisation; that of the first administrator when empty.")
     quotas: Quotas = Field(default_factory=Quotas, description="How much an account may hold.")
     storage: Storage = Field(default_factory=Storage, description="How storage behaves.")
     live: Live = Field(default_factory=Live, description="How live streams behave.")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 
 from core.kernel.call import Call
-from core.kernel.clock import to_timestamp
+from core.kernel.clock import to_exact_timestamp
 from core.kernel.errors import DomainError, Unavailable
 from core.signals.service import Signals
 from core.storage.database import Database
@@ -22,21 +21,14 @@ from gen.busbar.system.v1.health_pb import (
 )
 
 
-def busbar_version() -> str:
-    """Return the version of the installed package; `0+source` when the tree runs without being installed."""
-    try:
-        return version("busbar")
-    except PackageNotFoundError:
-        return "0+source"
-
-
 class HealthService:
     """Answers load balancers and people."""
 
-    def __init__(self, database: Database, signals: Signals, draining: Callable[[], bool]) -> None:
+    def __init__(self, database: Database, signals: Signals, draining: Callable[[], bool], version: str) -> None:
         self._database = database
         self._signals = signals
         self._draining = draining
+        self._version = version
         self._started = time.monotonic()
 
     async def check_liveness(self, request: CheckLivenessRequest, call: Call) -> CheckLivenessResponse:
@@ -60,12 +52,12 @@ class HealthService:
             connected = True
         except DomainError:
             connected = False
-        uptime = round(time.monotonic() - self._started, 3)
+        uptime = round(time.monotonic() - self._started, 1)
         return Health(
             status="ok" if connected else "degraded",
-            version=busbar_version(),
-            database="connected" if connected else "disconnected",
-            last_datapoint=to_timestamp(self._signals.newest_us),
+            version=self._version,
+            database="ok" if connected else "error",
+            last_datapoint=to_exact_timestamp(self._signals.newest_us),
             uptime_seconds=uptime,
             devices=self._signals.connected_devices,
             uptime_s=uptime,

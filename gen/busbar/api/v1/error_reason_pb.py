@@ -166,6 +166,20 @@ class ErrorReason(Enum):
             ```proto
             ERROR_REASON_INTERNAL = 19
             ```
+        NOT_CONFIGURED:
+            The one who runs the server has not set up what this needs, or not so that it works. Sample:
+            {"reason": "ERROR_REASON_NOT_CONFIGURED", "domain": "busbar.dev", "metadata": {"setting": "ai_base_url"}}
+
+            ```proto
+            ERROR_REASON_NOT_CONFIGURED = 20
+            ```
+        UPSTREAM_FAILED:
+            Another server that this call depends on failed or cannot be reached. Sample:
+            {"reason": "ERROR_REASON_UPSTREAM_FAILED", "domain": "busbar.dev", "metadata": {"upstream": "AI provider"}}
+
+            ```proto
+            ERROR_REASON_UPSTREAM_FAILED = 21
+            ```
     """
 
     UNSPECIFIED = 0
@@ -188,10 +202,12 @@ class ErrorReason(Enum):
     LAGGED = 17
     REPLACED = 18
     INTERNAL = 19
+    NOT_CONFIGURED = 20
+    UPSTREAM_FAILED = 21
 
 
 _DESC = file_desc(
-    b'\n busbar/api/v1/error_reason.proto\x12\rbusbar.api.v1*\x9d\x05\n\x0bErrorReason\x12\x1c\n\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\x1f\n\x1bERROR_REASON_MALFORMED_BODY\x10\x02\x12#\n\x1fERROR_REASON_CREDENTIAL_MISSING\x10\x03\x12#\n\x1fERROR_REASON_CREDENTIAL_INVALID\x10\x04\x12\x1e\n\x1aERROR_REASON_SCOPE_MISSING\x10\x05\x12"\n\x1eERROR_REASON_ROLE_INSUFFICIENT\x10\x06\x12\x1f\n\x1bERROR_REASON_ORIGIN_REFUSED\x10\x07\x12#\n\x1fERROR_REASON_RESOURCE_NOT_FOUND\x10\x08\x12\x1f\n\x1bERROR_REASON_ALREADY_EXISTS\x10\t\x12\x1f\n\x1bERROR_REASON_QUOTA_EXCEEDED\x10\n\x12\x1d\n\x19ERROR_REASON_RATE_LIMITED\x10\x0b\x12\x1a\n\x16ERROR_REASON_TOO_LARGE\x10\x0c\x12%\n!ERROR_REASON_IDEMPOTENCY_CONFLICT\x10\r\x12"\n\x1eERROR_REASON_REVISION_CONFLICT\x10\x0e\x12$\n ERROR_REASON_STORAGE_UNAVAILABLE\x10\x0f\x12\x1e\n\x1aERROR_REASON_SHUTTING_DOWN\x10\x10\x12\x17\n\x13ERROR_REASON_LAGGED\x10\x11\x12\x19\n\x15ERROR_REASON_REPLACED\x10\x12\x12\x19\n\x15ERROR_REASON_INTERNAL\x10\x13b\x06proto3',
+    b'\n busbar/api/v1/error_reason.proto\x12\rbusbar.api.v1*\xe0\x05\n\x0bErrorReason\x12\x1c\n\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\x1f\n\x1bERROR_REASON_MALFORMED_BODY\x10\x02\x12#\n\x1fERROR_REASON_CREDENTIAL_MISSING\x10\x03\x12#\n\x1fERROR_REASON_CREDENTIAL_INVALID\x10\x04\x12\x1e\n\x1aERROR_REASON_SCOPE_MISSING\x10\x05\x12"\n\x1eERROR_REASON_ROLE_INSUFFICIENT\x10\x06\x12\x1f\n\x1bERROR_REASON_ORIGIN_REFUSED\x10\x07\x12#\n\x1fERROR_REASON_RESOURCE_NOT_FOUND\x10\x08\x12\x1f\n\x1bERROR_REASON_ALREADY_EXISTS\x10\t\x12\x1f\n\x1bERROR_REASON_QUOTA_EXCEEDED\x10\n\x12\x1d\n\x19ERROR_REASON_RATE_LIMITED\x10\x0b\x12\x1a\n\x16ERROR_REASON_TOO_LARGE\x10\x0c\x12%\n!ERROR_REASON_IDEMPOTENCY_CONFLICT\x10\r\x12"\n\x1eERROR_REASON_REVISION_CONFLICT\x10\x0e\x12$\n ERROR_REASON_STORAGE_UNAVAILABLE\x10\x0f\x12\x1e\n\x1aERROR_REASON_SHUTTING_DOWN\x10\x10\x12\x17\n\x13ERROR_REASON_LAGGED\x10\x11\x12\x19\n\x15ERROR_REASON_REPLACED\x10\x12\x12\x19\n\x15ERROR_REASON_INTERNAL\x10\x13\x12\x1f\n\x1bERROR_REASON_NOT_CONFIGURED\x10\x14\x12 \n\x1cERROR_REASON_UPSTREAM_FAILED\x10\x15b\x06proto3',
     [],
     {
         "ErrorReason": ErrorReason,
