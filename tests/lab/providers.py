@@ -6,7 +6,7 @@ import asyncio
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,7 +58,7 @@ class WholeProvider:
 
 
 @asynccontextmanager
-async def whole_provider() -> AsyncIterator[WholeProvider]:
+async def whole_provider() -> AsyncGenerator[WholeProvider]:
     """Run a provider process for as long as the context lasts."""
     port = free_port()
     process = await asyncio.create_subprocess_exec(
@@ -158,7 +158,7 @@ class StrangeProvider:
 
 
 @asynccontextmanager
-async def strange_provider() -> AsyncIterator[StrangeProvider]:
+async def strange_provider() -> AsyncGenerator[StrangeProvider]:
     """Serve a misbehaving provider for as long as the context lasts."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))

@@ -257,7 +257,7 @@ async def test_addresses_of_reserved_domains_are_addresses(busbar: Running, admi
 
 
 @pytest.mark.parametrize("address", ["", "nobody", "@x.io", "a@", "a b@x.io", "a@x@y", "a@x..io", "a@.io"])
-async def test_what_is_no_address_is_refused_as_clients_know_it(busbar: Running, admin: httpx.AsyncClient, address: str) -> None:
+async def test_what_is_no_address_is_refused_in_known_words(busbar: Running, admin: httpx.AsyncClient, address: str) -> None:
     body = {"email": address, "username": "someone", "password": PASSWORD}
     for answer in (
         await admin.post("/api/v1/users", json=body),
