@@ -50,6 +50,8 @@ PARTS = {
     "telemetry": Part("^(/api/v1/telemetry|/api/auth/verify-key|/health)", "device"),
     # `pair` could be a source by its form, so its path has the methods of both.
     "recordings": Part("^/api/(sources|sessions|runs|commands|device-tokens)", "device", ("allow_header_conformance",)),
+    # Numbers, switches and times are read leniently here.
+    "lab": Part("^/api/v1/(users|tokens|logging|auth/(login|me|sso))", "user", (LENIENT,)),
     # What ingest has no use for it does not look at, since devices send all kinds of members.
     "ingest": Part("^(/ingest|/api/ingest)", "device", (LENIENT,)),
 }
