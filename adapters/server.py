@@ -18,8 +18,10 @@ from adapters.http_head import BoundedHead
 from adapters.live.app import LiveApp
 from adapters.mcp.app import McpApp
 from adapters.mcp.document import PATHS
+from adapters.mqtt.bridge import MqttBridge
 from adapters.rest.app import RestApp
 from core.app import App
+from core.homes.announcements import Homes
 from core.kernel.settings import split_address
 from core.kernel.telemetry import METRICS_TYPE, render_metrics
 from gen.busbar.api.v1.options_pb import Surface
@@ -88,8 +90,9 @@ class Server:
         self.grpc_address = ""
         self.listeners: dict[str, str] = {}
         self._live = LiveApp(app.platform, app.settings)
-        self._mcp = McpApp(app.platform, app.settings)
+        self._mcp = McpApp(app.platform, app.settings, app.found.tool_calls.record)
         self._grpc = GrpcDoor(app.platform, app.settings)
+        self._mqtt = MqttBridge(app.found.part(Homes), app.settings)
         self._http: list[tuple[_Uvicorn, asyncio.Task[None]]] = []
 
     @classmethod
@@ -113,6 +116,7 @@ class Server:
         self.http_url = await self._listen(settings.http, None)
         for name, address in settings.listen.items():
             self.listeners[name] = await self._listen(address, {Surface[name.upper()]})
+        self._mqtt.start()
 
     async def _listen(self, address: str, surfaces: set[Surface] | None) -> str:
         host, port = split_address(address)
@@ -139,6 +143,9 @@ class Server:
             proxy_headers=False,
             ws="websockets-sansio",
             ws_max_size=SOCKET_BYTES,
+            # Deflating each frame anew for each of many watchers costs more than all else that is done for them, and a
+            # compressor for each connection more memory than the rest of it.
+            ws_per_message_deflate=False,
             ws_ping_interval=settings.live.ping_seconds,
             ws_ping_timeout=settings.live.ping_seconds,
             http=BoundedHead,
@@ -149,6 +156,7 @@ class Server:
     async def stop(self, grace_seconds: float = 10.0) -> None:
         """Close every door; calls that run have `grace_seconds` to finish."""
         self.app.platform.draining = True
+        await self._mqtt.stop()
         await asyncio.gather(self._live.close_all(1001), self._grpc.drain())
         # Readers of live streams would wait for ever; the end of the bus ends them.
         await self.app.bus.close()

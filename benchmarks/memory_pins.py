@@ -6,16 +6,16 @@ Credentials are the real ones, kept in memory after the first call as in the rea
 from __future__ import annotations
 
 import tempfile
-from datetime import UTC, datetime
+import time
 from pathlib import Path
 
 import uvloop
-from protobuf.wkt import Timestamp, Value
 
 from adapters.rest.app import RestApp
 from benchmarks.asgi import serve
 from core.app import App
 from core.kernel.call import Call
+from core.kernel.clock import to_timestamp
 from core.kernel.errors import NotFound
 from core.kernel.limits import Limiter
 from core.kernel.pipeline import Platform
@@ -45,15 +45,15 @@ class MemoryPins:
         """Keep the value."""
         self._require(request.board_id, call)
         self._seq += 1
-        value = None if request.value is None else request.value.to_python()
+        held = None if request.value is None else request.value.to_python()
         pin = self._pins[request.pin_index] = Pin(
             board_id=request.board_id,
             pin_index=request.pin_index,
-            label=request.label if request.has_field("label") else f"V{request.pin_index}",
-            value=Value.from_python(value),
+            label=request.label or f"V{request.pin_index}",
+            value=request.value,
             value_type="number",
-            text=str(value),
-            updated_at=Timestamp.from_datetime(datetime.now(UTC)),
+            text=str(held),
+            updated_at=to_timestamp(time.time_ns() // 1000),
             updated_by="user",
             seq=self._seq,
         )

@@ -80,9 +80,14 @@ async def _sockets(running: Busbar, key: str, load: Load) -> list[Row]:
         absolute("the same: resident memory of the server after it", "MiB", [mine["rss_kib"] / 1024]),
         absolute("the same: points that a fast dashboard sees", "%", [100 * found["seen"] for found in rounds]),
         *(_compared(name, rounds, peer) for name in ("p50", "p99")),
-        *(
-            absolute(f"the same: frame to acknowledgement, {name}", "ms", [found[f"ack_{name}"] * 1000 for found in rounds])
-            for name in ("p50", "p99")
+        _acknowledged("p50", rounds, Budget(1000, at_most=True)),
+        _acknowledged("p99", rounds),
+        compare(
+            "the same: processor time of the server for one device frame",
+            "µs",
+            [found["cpu"] * 1e6 for found in rounds],
+            PEER,
+            [found["cpu"] * 1e6 for found in peer],
         ),
         absolute("the same: frames acknowledged", "frames/s", [found["rate"] for found in rounds]),
     ]
@@ -91,6 +96,11 @@ async def _sockets(running: Busbar, key: str, load: Load) -> list[Row]:
 def _compared(name: str, ours: Sequence[dict[str, Any]], peer: Sequence[dict[str, Any]]) -> Row:
     mine, theirs = ([found[name] * 1000 for found in rounds] for rounds in (ours, peer))
     return compare(f"the same: device to dashboard, {name}", "ms", mine, PEER, theirs)
+
+
+def _acknowledged(name: str, rounds: Sequence[dict[str, Any]], budget: Budget | None = None) -> Row:
+    waits = [found[f"ack_{name}"] * 1000 for found in rounds]
+    return absolute(f"the same: frame to acknowledgement, {name}", "ms", waits, budget)
 
 
 def _lost(path: Path, acknowledged: dict[str, int]) -> int:

@@ -12,11 +12,14 @@ import core.lab.services
 import core.maker.services
 import core.system.services
 import core.telemetry.services
+from core.documents.documents import Documents
 from core.foundations import Foundations
 from core.identity.accounts import Accounts
 from core.identity.credentials import Credentials
 from core.identity.signing import ServerSecret
+from core.identity.tool_calls import ToolCalls
 from core.kernel.clock import Clock
+from core.kernel.health import HealthCheck
 from core.kernel.limits import Limiter
 from core.kernel.pipeline import Observer, Platform
 from core.kernel.rpc import bind
@@ -72,7 +75,11 @@ class App:
             secret=ServerSecret(settings),
             outbox=self.outbox,
             limiter=Limiter(enabled=settings.rate_limits == "on"),
+            tool_calls=ToolCalls(self.database, clock, settings.tool_call_days),
+            documents=Documents(clock),
+            health=HealthCheck(self.database, clock),
         )
+        self.found.keep(self.found.tool_calls)
         bound = [bind(service, implementation) for area in AREAS for service, implementation in area(self.found)]
         self.platform = Platform(
             [rpc for rpcs in bound for rpc in rpcs],
@@ -82,6 +89,7 @@ class App:
             observers=_observers(settings),
         )
         self.found.draining = lambda: self.platform.draining
+        self.found.tools = frozenset(rpc.tool.name for rpc in self.platform.rpcs if rpc.tool is not None)
         # After the areas, which say how their side effects are carried out.
         self.outbox_worker = OutboxWorker(self.database, self.outbox, self.found.handlers, clock=clock)
 

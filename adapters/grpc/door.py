@@ -70,11 +70,9 @@ class GrpcDoor:
             await self._server.stop(grace)
 
     def _add_services(self, server: grpc.aio.Server) -> list[str]:
-        services: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
-        for rpc in self._platform.rpcs:
-            services.setdefault(rpc.service.type_name, {})[rpc.method.name] = self._handlers.handler(rpc)
-        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(*service) for service in services.items()])
-        return list(services)
+        methods = {f"/{rpc.name}": self._handlers.handler(rpc) for rpc in self._platform.rpcs}
+        server.add_generic_rpc_handlers([_Methods(methods)])
+        return list(dict.fromkeys(rpc.service.type_name for rpc in self._platform.rpcs))
 
     def _bind(self, server: grpc.aio.Server, address: str) -> int:
         address = f"[::]{address}" if address.startswith(":") else address
@@ -82,6 +80,17 @@ class GrpcDoor:
         if certificate is None or key is None:
             return server.add_insecure_port(address)
         return server.add_secure_port(address, _credentials(certificate, key))
+
+
+class _Methods(grpc.GenericRpcHandler):
+    """All methods in one table: grpc asks its handlers one after the other at each call, and would ask one for each service."""
+
+    def __init__(self, methods: dict[str, grpc.RpcMethodHandler[Any, Any]]) -> None:
+        self._methods = methods
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Return what handles a call; None for a method that is not here."""
+        return self._methods.get(handler_call_details.method)
 
 
 def _credentials(certificate: Path, key: Path) -> grpc.ServerCredentials:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from functools import lru_cache
 from typing import Any, NoReturn
@@ -16,6 +16,7 @@ from protobuf import Message
 from adapters.grpc.status import REQUEST_ID, status_code, text, trailers
 from core.kernel.call import Call
 from core.kernel.errors import DomainError, InvalidArgument, Unavailable
+from core.kernel.ids import new_request_id
 from core.kernel.pipeline import Platform
 from core.kernel.rpc import Rpc
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
@@ -30,7 +31,7 @@ class Handlers:
 
     def __init__(self, platform: Platform, base_url: str) -> None:
         self._platform = platform
-        self._base_url = base_url
+        self._base: Callable[[], str] = base_url.__str__
         self._streams: set[asyncio.Task[Any]] = set()
         self._ending = False
 
@@ -97,18 +98,19 @@ class Handlers:
             raise _going_down() from None
 
     def _call(self, context: Context) -> Call:
-        call = Call(door="grpc", address=_address(context.peer()), base_url=self._base_url)
-        authorization = api_key = None
-        for name, value in context.invocation_metadata() or ():
-            if name == "authorization":
-                authorization = str(value)
-            elif name == "x-api-key":
-                api_key = str(value)
-            elif name == "idempotency-key":
-                call.idempotency_key = str(value)
-            elif name == REQUEST_ID and 0 < len(value) <= LONGEST_REQUEST_ID:
-                call.request_id = str(value)
-        call.credential = api_key if authorization is None else _bearer(authorization)
+        # Of a name that comes twice the last value counts.
+        told: dict[str, Any] = dict(context.invocation_metadata() or ())
+        authorization = told.get("authorization")
+        given = told.get(REQUEST_ID, "")
+        call = Call(
+            credential=told.get("x-api-key") if authorization is None else _bearer(authorization),
+            door="grpc",
+            address=_address(context.peer()),
+            request_id=given if 0 < len(given) <= LONGEST_REQUEST_ID else new_request_id(),
+            idempotency_key=told.get("idempotency-key"),
+            if_match=told.get("if-match"),
+            base=self._base,
+        )
         context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
         return call
 

@@ -101,6 +101,9 @@ class LiveApp:
             _check_origin(call)
             opening = _opening(endpoint, match.values, request.query)
         except DomainError as error:
+            if endpoint.socket.refuse_by_close:
+                await handshake.accept_and_close(endpoint.style.ending(error))
+                return
             message = endpoint.opening.request.desc() if endpoint.opening is not None else None
             await handshake.refuse(error, message)
             return
@@ -129,9 +132,9 @@ class LiveApp:
             endpoint.style,
             handshake,
             receive,
+            socket=endpoint.socket,
             max_bytes=endpoint.max_bytes,
             stall_seconds=2 * self._settings.live.ping_seconds,
-            accept_first=endpoint.socket.accept_first,
         )
         self._connections.add(connection)
         if self._closing:
@@ -156,7 +159,7 @@ class LiveApp:
             accepts=endpoint.accepts,
             default_limit=endpoint.dialect.limit(self._settings, "GET", request.path, request.address),
             request_id=request.request_id or new_request_id(),
-            base_url=request.base_url,
+            base=request.base_url,
             client_id=f"c{secrets.token_hex(5)}",
             foreign_origin=self._foreign_origin(request),
         )

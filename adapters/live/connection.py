@@ -17,10 +17,11 @@ from protobuf import Message
 
 from adapters.live.frames import BadFrame, Frames, text
 from adapters.live.handshake import Handshake
-from adapters.live.styles import INTERNAL, NORMAL, Ending, Style
+from adapters.live.styles import INTERNAL, NORMAL, UNSUPPORTED, Ending, Style
 from core.kernel.errors import DomainError, TooLarge, Unavailable
 from core.kernel.errors import Internal as InternalError
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
+from gen.busbar.api.v1.options_pb import Socket
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -38,12 +39,11 @@ CLEANUP_SECONDS = 5.0
 CLOSE_SECONDS = 2.0
 """How long a close frame may wait for a slow reader."""
 
+STALL_CHECKS = 4
+"""How often a stall is looked for within the time that makes one."""
+
 LONGEST_CHARACTER = 4
 """Bytes of a character in UTF-8."""
-
-
-class Stalled(Exception):
-    """The peer takes nothing any more."""
 
 
 class Incoming:
@@ -86,9 +86,9 @@ class Connection:
         handshake: Handshake,
         receive: Receive,
         *,
+        socket: Socket,
         max_bytes: int,
         stall_seconds: float,
-        accept_first: bool,
     ) -> None:
         self.closed = asyncio.Event()
         self._frames = frames
@@ -97,13 +97,18 @@ class Connection:
         self._receive = receive
         self._max_bytes = max_bytes
         self._stall_seconds = stall_seconds
-        self._accept_first = accept_first
+        self._accept_first = socket.accept_first or socket.refuse_by_close
+        self._now = asyncio.get_running_loop().time
+        self._introduces_itself = socket.accept_first
+        self._objects_only = socket.objects_only
         self._incoming = Incoming(None)
         self._sending = asyncio.Lock()
         self._ended = asyncio.Event()
         self._ending: Ending | None = None
         self._gone = False
         self._heard = False
+        self._sending_since: float | None = None
+        self._stalled = False
 
     def incoming(self, opening: Message[Any] | None) -> Incoming:
         """Return the stream of requests, which begins with the opening one."""
@@ -120,12 +125,13 @@ class Connection:
         sender = asyncio.create_task(self._send_answers(answers), name="socket sender")
         reader = asyncio.create_task(self._read_frames(), name="socket reader")
         ended = asyncio.create_task(self._ended.wait(), name="socket end")
+        stalls = asyncio.create_task(self._look_for_stalls(), name="socket stalls")
         try:
             await asyncio.wait({sender, reader, ended}, return_when=asyncio.FIRST_COMPLETED)
             if self._gone and self._handshake.accepted and not sender.done():
                 await self._let_finish(sender, reader)
         finally:
-            await _stop(sender, reader, ended)
+            await _stop(sender, reader, ended, stalls)
         await self._close(sender, reader)
 
     async def _send_answers(self, answers: AsyncGenerator[Message[Any]]) -> None:
@@ -152,7 +158,10 @@ class Connection:
             try:
                 message = self._frames.read(data)
             except BadFrame as bad:
-                if self._accept_first and not self._heard:
+                if self._objects_only and not bad.is_object:
+                    self.end(UNSUPPORTED, bad.sentence)
+                    return
+                if self._introduces_itself and not self._heard:
                     # The first frame says who is there; without that there is nobody to talk with.
                     raise bad.error from bad
                 await self._transmit_frame(text(self._style.error(bad.error, bad.sentence, bad.members)))
@@ -170,14 +179,26 @@ class Connection:
             # A service that has always something to say must not keep the loop to itself.
             await asyncio.sleep(0)
             return
-        try:
-            async with asyncio.timeout(self._stall_seconds), self._sending:
+        async with self._sending:
+            self._sending_since = self._now()
+            try:
                 await self._handshake.send(event)
-        except TimeoutError as error:
-            raise Stalled from error
-        except Exception:  # noqa: BLE001 - servers differ in how they say that the peer is gone
-            self._gone = True
-            self._ended.set()
+            except Exception:  # noqa: BLE001 - servers differ in how they say that the peer is gone
+                self._gone = True
+                self._ended.set()
+            finally:
+                self._sending_since = None
+
+    async def _look_for_stalls(self) -> None:
+        """End the connection when its peer takes nothing any more.
+
+        A timeout around each frame would cost as much as sending it.
+        """
+        while not self._stalled:
+            await asyncio.sleep(self._stall_seconds / STALL_CHECKS)
+            since = self._sending_since
+            self._stalled = since is not None and self._now() - since > self._stall_seconds
+        self._ended.set()
 
     async def _let_finish(self, sender: asyncio.Task[None], reader: asyncio.Task[None]) -> None:
         """Let the service take the frames that came before the end, since the client may count on them."""
@@ -192,7 +213,7 @@ class Connection:
 
     async def _close(self, sender: asyncio.Task[None], reader: asyncio.Task[None]) -> None:
         failure = _failure(sender) or _failure(reader)
-        if self._gone or isinstance(failure, Stalled):
+        if self._gone or self._stalled:
             return
         with suppress(Exception):  # The peer may go at any moment, and then there is nobody to tell.
             async with asyncio.timeout(CLOSE_SECONDS):
@@ -240,6 +261,6 @@ def _failure(task: asyncio.Task[None]) -> BaseException | None:
     if not task.done() or task.cancelled():
         return None
     error = task.exception()
-    if error is not None and not isinstance(error, DomainError | Stalled):
+    if error is not None and not isinstance(error, DomainError):
         log.error("unexpected failure at the door", exc_info=error)
     return error

@@ -21,6 +21,7 @@ from adapters.rest.descriptors import json_name
 from adapters.rest.dialects import Asked, Dialect
 from core.kernel.errors import InvalidArgument
 from core.kernel.rpc import BindingError, Rpc
+from core.live.shared import forms_of
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
 from gen.google.api.http_pb import HttpRule
 
@@ -34,13 +35,17 @@ class BadFrame(Exception):
         error: What is wrong with it.
         sentence: The same in the names that the client uses.
         members: What the frame held, as far as it could be read.
+        is_object: Whether it was a JSON object.
     """
 
-    def __init__(self, error: InvalidArgument, sentence: str = "", members: Members = NO_MEMBERS) -> None:
+    def __init__(
+        self, error: InvalidArgument, sentence: str = "", members: Members = NO_MEMBERS, *, is_object: bool = True
+    ) -> None:
         super().__init__(sentence)
         self.error = error
         self.sentence = sentence or error.message
         self.members = members
+        self.is_object = is_object
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,8 @@ class Frames:
         declared = dialect.style.declared_names
         members = {json_name(f, declared=declared): f for f in inward.fields if f.name != opening}
         self._inward = {kind: _inward(rpc, field) for kind, field in members.items() if not _is_bytes(field)}
+        self._fallback = None if rpc.socket is None or not rpc.socket.fallback else member(rpc, rpc.socket.fallback)
+        self._fallback_name = "" if rpc.socket is None else rpc.socket.fallback
         self._binary = next((field.name for field in members.values() if _is_bytes(field)), None)
         self._outward: dict[str, tuple[str, Encode | None]] = {}
         for field in outward.fields:
@@ -78,18 +85,20 @@ class Frames:
         """
         if isinstance(data, bytes):
             if self._binary is None:
-                raise BadFrame(InvalidArgument("frames must be text"))
+                raise BadFrame(InvalidArgument("frames must be text"), is_object=False)
             return self.request(self._binary, data)
         raw = data.encode()
         members = _object(raw)
         kind = members.get("type")
-        member = self._inward.get(kind) if isinstance(kind, str) else None
-        if member is None:
+        inward = self._inward.get(kind) if isinstance(kind, str) else None
+        if inward is None and self._fallback is not None:
+            return self.request(self._fallback_name, decode(self._fallback, members))
+        if inward is None:
             raise BadFrame(InvalidArgument(_unknown(kind)), members=members)
         try:
-            return self.request(member.field, member.read(members, raw))
+            return self.request(inward.field, inward.read(members, raw))
         except InvalidArgument as error:
-            sentence = self._dialect.refusal(error, Asked("", request=member.desc)).message
+            sentence = self._dialect.refusal(error, Asked("", request=inward.desc)).message
             raise BadFrame(error, sentence, members) from error
 
     def request(self, field: str, value: Any) -> Message[Any]:  # noqa: ANN401 - the member's message or its bytes
@@ -104,7 +113,15 @@ class Frames:
         if chosen is None:
             return None
         kind, encode = self._outward[chosen.field]
-        return chosen.value if encode is None else text({"type": kind, **encode(chosen.value)})
+        if encode is None:
+            return chosen.value
+        forms = forms_of(chosen.value)
+        if forms is None:
+            return text({"type": kind, **encode(chosen.value)})
+        made = forms.get(self)
+        if made is None:
+            made = forms[self] = text({"type": kind, **encode(chosen.value)})
+        return made
 
 
 def text(members: Mapping[str, Any]) -> str:
@@ -159,10 +176,10 @@ def _object(raw: bytes) -> dict[str, Any]:
         value: object = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         sentence = f"frame is not valid JSON: {error.msg} at {error.pos}"
-        raise BadFrame(InvalidArgument(sentence, reason=ErrorReason.MALFORMED_BODY)) from error
+        raise BadFrame(InvalidArgument(sentence, reason=ErrorReason.MALFORMED_BODY), is_object=False) from error
     members = as_object(value)
     if members is None:
-        raise BadFrame(InvalidArgument("frame must be a JSON object"))
+        raise BadFrame(InvalidArgument("frame must be a JSON object"), is_object=False)
     return members
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from protobuf import DescMessage
 
-from adapters.live.styles import POLICY
+from adapters.live.styles import POLICY, Ending
 from adapters.rest.answers import Answer
 from adapters.rest.dialects import Asked, Dialect, retry_after
 from adapters.rest.request import Request
@@ -49,6 +49,11 @@ class Handshake:
         if wait is not None:
             answer.headers.append((b"retry-after", wait.encode()))
         await answer.send(self._deny)
+
+    async def accept_and_close(self, ending: Ending) -> None:
+        """Tell a refusal by accepting the connection and closing it at once."""
+        await self.send(self.acceptance())
+        await self.send({"type": "websocket.close", "code": ending.code, "reason": ending.short_reason})
 
     async def _deny(self, event: MutableMapping[str, Any]) -> None:
         await self.send({**event, "type": event["type"].replace("http.response", DENIAL)})

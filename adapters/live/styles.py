@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from adapters.rest.dialects import lab_sentence
 from core.kernel.errors import DomainError
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
 from gen.busbar.api.v1.options_pb import Surface
 
 NORMAL = 1000
 GOING_DOWN = 1001
+UNSUPPORTED = 1003
 POLICY = 1008
 TOO_BIG = 1009
 INTERNAL = 1011
@@ -49,6 +51,7 @@ class Style:
         other: Close code of every other refusal.
         too_large: Close code for a frame over the limit.
         last_words: Whether the refusal that ends a connection is told in an error frame before the close.
+        reason: Writes the close reason of a refusal.
     """
 
     error: Callable[[DomainError, str, Members], Members]
@@ -56,6 +59,7 @@ class Style:
     other: int
     too_large: int
     last_words: bool
+    reason: Callable[[DomainError], str] = lambda error: error.message
 
     def ending(self, error: DomainError) -> Ending:
         """Return how a refusal ends a connection."""
@@ -63,7 +67,7 @@ class Style:
             return Ending(GOING_DOWN, error.message)
         code = self.too_large if error.reason == ErrorReason.TOO_LARGE else self.codes.get(error.code, self.other)
         last = self.error(error, error.message, NO_MEMBERS) if self.last_words else None
-        return Ending(code, error.message, last)
+        return Ending(code, self.reason(error), last)
 
 
 def _maker_error(_error: DomainError, sentence: str, frame: Members) -> Members:
@@ -88,6 +92,15 @@ def _telemetry_code(error: DomainError) -> str:
         # Clients know the loss of storage by the name of what kept it when their protocol was made.
         return "REDIS_UNAVAILABLE"
     return "INVALID_MESSAGE" if error.reason == ErrorReason.INVALID_FIELD else error.reason.name
+
+
+LAB_REASONS = {"API token has expired": "API token expired", "Token owner not found": "User not found"}
+"""Reasons that are put otherwise than over REST."""
+
+
+def _lab_reason(error: DomainError) -> str:
+    sentence = (lab_sentence(error) or error.message).removesuffix(".")
+    return LAB_REASONS.get(sentence, sentence)
 
 
 MAKER = Style(
@@ -115,7 +128,16 @@ TELEMETRY = Style(
     last_words=True,
 )
 
-STYLES = {Surface.TELEMETRY: TELEMETRY}
+LAB = Style(
+    error=lambda _error, sentence, _frame: {"type": "error", "message": sentence},
+    codes={"UNAVAILABLE": TRY_LATER, "INTERNAL": INTERNAL, "UNKNOWN": INTERNAL},
+    other=POLICY,
+    too_large=TOO_BIG,
+    last_words=False,
+    reason=_lab_reason,
+)
+
+STYLES = {Surface.TELEMETRY: TELEMETRY, Surface.LAB: LAB}
 
 
 def style_of(surface: Surface) -> Style:

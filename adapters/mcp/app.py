@@ -24,7 +24,7 @@ from core.kernel.settings import Settings
 from gen.busbar.api.v1.options_pb import CredentialKind
 
 if TYPE_CHECKING:
-    from adapters.mcp.protocol import Protocol, Reply
+    from adapters.mcp.protocol import Protocol, Record, Reply
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -59,14 +59,15 @@ class McpApp:
     choose nothing, so a list of unknown names alone shows no tool.
     """
 
-    def __init__(self, platform: Platform, settings: Settings) -> None:
-        """Make the tools.
+    def __init__(self, platform: Platform, settings: Settings, record: Record) -> None:
+        """Make the tools; `record` notes each call of one.
 
         Raises:
             BindingError: The tool option of an rpc names fields that do not exist, or two rpcs are the same tool.
         """
         self._platform = platform
         self._settings = settings
+        self._record = record
         self._toolbox = Toolbox(platform)
         self._guard = OriginGuard(settings)
         self._protocol: Protocol | None = None
@@ -80,7 +81,7 @@ class McpApp:
         async with self._loading:
             if self._protocol is None:
                 module = await asyncio.to_thread(import_module, "adapters.mcp.protocol")
-                self._protocol = cast("Protocol", module.Protocol(self._platform, traces=self._settings.traces))
+                self._protocol = cast("Protocol", module.Protocol(self._platform, self._record, traces=self._settings.traces))
             return self._protocol
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,7 +115,7 @@ class McpApp:
             address=request.address,
             accepts=kinds,
             request_id=request.id,
-            base_url=self._settings.public_url or f"{request.scheme}://{request.header('host') or ''}",
+            base=lambda: self._settings.public_url or f"{request.scheme}://{request.header('host') or ''}",
         )
         principal = await self._identify(call)
         if not accepts_json(request.header("accept")):
@@ -122,7 +123,7 @@ class McpApp:
         if not is_json(request.header("content-type")):
             raise _Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body must be application/json")
         protocol = self._protocol or await self._loaded()
-        return await protocol.answer(body, request.headers, call, self._toolbox.view(principal, request.toolsets))
+        return await protocol.answer(body, request.headers, call, principal, self._toolbox.view(principal, request.toolsets))
 
     def _check_origin(self, request: _Request) -> None:
         host = request.header("host") or ""

@@ -12,6 +12,7 @@ from protobuf import DescField, DescMessage, Message, message_from_json_value
 from protobuf.wkt import FieldMask
 
 from adapters.mcp.schemas import Schema, SchemaWriter, members, message_of, oneof_of, prefix_of, prefix_pattern
+from adapters.rest import opaque
 from adapters.rest.violations import find
 from core.kernel.errors import DomainError, FieldViolation, InvalidArgument
 from core.kernel.rpc import BindingError, Rpc, path_variables, verb_and_path
@@ -101,6 +102,11 @@ class Arguments:
         return [(name, field) for name, field in self._fields.items() if name in values]
 
     def _read(self, members: dict[str, Any]) -> Message[Any]:
+        if opaque.concerns(self._rpc.request.desc()):
+            folded: list[FieldViolation] = []
+            members = opaque.fold(self._rpc.request.desc(), members, (), folded)
+            if folded:
+                raise invalid(tuple(folded))
         try:
             return message_from_json_value(self._rpc.request, members)
         except (TypeError, ValueError, OverflowError) as error:

@@ -9,7 +9,8 @@ Importing the SDK takes about a second, so nothing imports this module before th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
@@ -39,7 +40,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSI
 from pydantic import ValidationError
 
 from adapters.mcp.tools import Outcome, View
-from core.kernel.call import Call
+from core.kernel.call import Call, Principal
 from core.kernel.pipeline import Platform
 
 log = structlog.get_logger("busbar.mcp")
@@ -51,6 +52,9 @@ LIST_TTL_MS = 60_000
 MOST_LISTS = 256
 """Lists of tools kept at once; all are made anew beyond that."""
 
+Record = Callable[[Principal, str, str, float], Awaitable[None]]
+"""Notes a call of a tool: who called, its name, the canonical status code, and the seconds it took."""
+
 Headers = Sequence[tuple[str, str]]
 """Headers as they came, with lower-case names."""
 
@@ -60,6 +64,7 @@ class _Visit:
     """One HTTP request of a known caller."""
 
     call: Call
+    principal: Principal
     view: View
 
 
@@ -74,8 +79,9 @@ class Reply:
 class Protocol:
     """Answers the bodies of requests."""
 
-    def __init__(self, platform: Platform, *, traces: bool) -> None:
+    def __init__(self, platform: Platform, record: Record, *, traces: bool) -> None:
         self._platform = platform
+        self._record = record
         self._lists: dict[View, types.ListToolsResult] = {}
         self._server: Server[dict[str, Any]] = Server(
             NAME,
@@ -92,7 +98,7 @@ class Protocol:
             # The one middleware that comes with the server makes spans.
             self._server.middleware.clear()
 
-    async def answer(self, body: bytes, headers: Headers, call: Call, view: View) -> Reply:
+    async def answer(self, body: bytes, headers: Headers, call: Call, principal: Principal, view: View) -> Reply:
         """Answer one body. Never raises."""
         try:
             message: Any = orjson.loads(body)
@@ -105,7 +111,7 @@ class Protocol:
         except ValidationError:
             text = "the body must be one JSON-RPC request or notification"
             return _error(None, types.INVALID_REQUEST, text, status=HTTPStatus.BAD_REQUEST)
-        return await self._request(request, headers, _Visit(call, view))
+        return await self._request(request, headers, _Visit(call, principal, view))
 
     async def _request(self, request: types.JSONRPCRequest, headers: Headers, visit: _Visit) -> Reply:
         route = _route(request, headers)
@@ -148,8 +154,12 @@ class Protocol:
         visit = cast("_Visit", context.request)
         tool = visit.view.chosen.get(params.name)
         if tool is None:
+            await self._record(visit.principal, params.name, "UNIMPLEMENTED", 0.0)
             raise MCPError(types.INVALID_PARAMS, f"unknown tool: {params.name[:128]}")
-        return _result(await tool.call(self._platform, params.arguments or {}, visit.call))
+        started = time.perf_counter()
+        outcome = await tool.call(self._platform, params.arguments or {}, visit.call)
+        await self._record(visit.principal, tool.name, outcome.code, time.perf_counter() - started)
+        return _result(outcome)
 
 
 @dataclass

@@ -21,9 +21,10 @@ from protobuf import (
 )
 
 from adapters.mcp.rules import constraints, items_rules, rules_of
+from adapters.rest.codec import json_kind
 from adapters.rest.descriptors import comment
 from gen.buf.validate.validate_pb import FieldRules
-from gen.busbar.api.v1.options_pb import ext_prefix
+from gen.busbar.api.v1.options_pb import JsonKind, ext_prefix
 from gen.google.api.field_behavior_pb import FieldBehavior, ext_field_behavior
 
 Schema = dict[str, Any]
@@ -54,6 +55,9 @@ WELL_KNOWN: dict[str, Schema] = {
 VALUE = "google.protobuf.Value"
 VALUE_ARGUMENT: Schema = {"type": ["string", "number", "boolean"]}
 VALUE_ANSWER: Schema = {"type": ["string", "number", "boolean", "object", "array", "null"]}
+
+
+JSON_TEXTS: dict[JsonKind, Schema] = {JsonKind.OBJECT: {"type": "object"}, JsonKind.ARRAY: {"type": "array"}}
 
 
 class SchemaWriter:
@@ -107,6 +111,8 @@ class SchemaWriter:
             return {"type": ["integer", "string"], "pattern": prefix_pattern(prefix), **self._bounds(rules)}
         if isinstance(value, DescFieldValueMessage):
             return self._single(value.message, rules, paths)
+        if kind := json_kind(field):
+            return JSON_TEXTS.get(kind) or (VALUE_ANSWER if self._answers else VALUE_ARGUMENT)
         return self._single(value.enum if isinstance(value, DescFieldValueEnum) else value.scalar, rules, paths)
 
     def _single(self, kind: DescMessage | DescEnum | ScalarType, rules: FieldRules | None, paths: Paths) -> Schema:

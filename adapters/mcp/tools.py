@@ -13,6 +13,7 @@ from protobuf import DescMessage
 
 from adapters.mcp.arguments import Arguments
 from adapters.mcp.schemas import Paths, SchemaWriter, members, message_of
+from adapters.rest import opaque
 from adapters.rest.codec import Style, encoder
 from adapters.rest.descriptors import comment
 from core.kernel.call import Call, Principal
@@ -34,10 +35,12 @@ class Outcome:
     Attributes:
         text: The answer as JSON, or the sentence of a refusal.
         structured: The answer; None for a refusal.
+        code: Canonical status code.
     """
 
     text: str
     structured: dict[str, Any] | None = None
+    code: str = "OK"
 
 
 class AgentTool:
@@ -53,6 +56,7 @@ class AgentTool:
         self.arguments = Arguments(rpc, tool)
         self._paths = _tree(rpc, message, tool.output)
         self._encode = encoder(message, ANSWERS)
+        self._holds_text = opaque.concerns(message)
         answer = members(message, self._paths, answers=True)
         self.listing = _listing(rpc, tool, self.arguments, SchemaWriter(answers=True).object(message, answer, self._paths))
 
@@ -63,6 +67,8 @@ class AgentTool:
             return True
         if (access.kinds and principal.kind not in access.kinds) or (access.scope and not principal.may(access.scope)):
             return False
+        if (principal.read_only and self.rpc.mutates) or (principal.tools is not None and self.name not in principal.tools):
+            return False
         return principal.role in ROLES.get(access.level, (principal.role,))
 
     async def call(self, platform: Platform, values: Mapping[str, Any], call: Call) -> Outcome:
@@ -72,13 +78,14 @@ class AgentTool:
             await platform.admit(self.rpc, call)
             answer = await platform.invoke(self.rpc, self.arguments.decode(values), call)
             shown = _narrowed(self._encode(answer), self._paths)
-            return Outcome(orjson.dumps(shown).decode(), shown)
+            text = orjson.dumps(shown)
+            return Outcome(text.decode(), orjson.loads(text) if self._holds_text else shown)
         except DomainError as error:
-            return Outcome(self.arguments.explain(error))
+            return Outcome(self.arguments.explain(error), code=error.code)
         except Exception:
             # The edge of the door: a defect in reading or writing JSON must not tell its caller about the code.
             log.exception("unexpected failure", tool=self.name, request_id=call.request_id)
-            return Outcome("internal error")
+            return Outcome("internal error", code="INTERNAL")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,11 +14,12 @@ from adapters.rest.descriptors import field_by_name
 from adapters.rest.dialects import JSON, TEXT, Dialect
 from adapters.rest.streams import EVENTS, Bytes, Events, Framing, Lines, Send
 from core.kernel.call import Cookie
-from core.kernel.rpc import Rpc
+from core.kernel.rpc import BindingError, Rpc
 from gen.google.api.http_pb import HttpRule
 
 PROTOBUF = "application/protobuf"
 REVISION = "revision"
+NOSNIFF = (b"x-content-type-options", b"nosniff")
 
 
 @dataclass(slots=True)
@@ -37,15 +38,11 @@ class Answer:
 
     def start(self, length: int | None) -> MutableMapping[str, Any]:
         """Return the event that begins the answer; `length` is None where it is not known."""
-        headers = [
-            *self.headers,
-            (b"x-request-id", self.request_id.encode("latin-1")),
-            (b"x-content-type-options", b"nosniff"),
-        ]
+        headers = [*self.headers, (b"x-request-id", self.request_id.encode("latin-1")), NOSNIFF]
         if self.content_type:
             headers.append((b"content-type", self.content_type.encode("latin-1")))
-        # A 204 must not have a length.
-        if length is not None and self.status != 204:  # noqa: PLR2004
+        # Without a body there is no length to tell, and a 304 must not tell that it is none.
+        if length is not None and self.status not in (204, 304):
             headers.append((b"content-length", str(length).encode()))
         return {"type": "http.response.start", "status": int(self.status), "headers": headers}
 
@@ -56,7 +53,11 @@ class Answer:
 
 
 class Codec:
-    """Writes the answers of one HTTP rule."""
+    """Writes the answers of one HTTP rule.
+
+    Attributes:
+        revised: Whether the answers have a revision, and so an entity tag.
+    """
 
     def __init__(self, rpc: Rpc, rule: HttpRule, dialect: Dialect) -> None:
         self._dialect = dialect
@@ -66,8 +67,15 @@ class Codec:
         self._encode = encoder(self._desc, style)
         self._encode_part = None if self._part is None else field_encoder(self._part, style)
         self._opaque = self._desc.type_name == HTTP_BODY or _is_http_body(self._part)
-        revision = field_by_name(self._desc, REVISION)
-        self._revision = revision.local_name if revision and isinstance(revision.value, DescFieldValueScalar) else None
+        self._events = rpc.rest.events
+        revision = field_by_name(self._desc, rpc.rest.revision or REVISION)
+        plain = revision is not None and isinstance(revision.value, DescFieldValueScalar) and revision.value.oneof is None
+        if rpc.rest.revision and not plain:
+            raise BindingError(
+                f"{rpc.name} says that {rpc.rest.revision} is its revision, which is no such field of its answer"
+            )
+        self._revision = revision.local_name if revision is not None and plain else ""
+        self.revised = bool(self._revision)
 
     def encode(self, message: Message[Any], accept: str) -> tuple[str, bytes]:
         """Return the Content-Type and the bytes of an answer."""
@@ -85,16 +93,16 @@ class Codec:
         value: Any = message[self._part]
         return JSON, dumps(value if self._encode_part is None or value is None else self._encode_part(value))
 
-    def etag(self, message: Message[Any]) -> bytes | None:
+    def etag(self, message: Message[Any]) -> bytes:
         """Return the entity tag of an answer that has a revision."""
-        return None if self._revision is None else f'"{getattr(message, self._revision)}"'.encode()
+        return f'"{getattr(message, self._revision)}"'.encode()
 
     def framing(self, accept: str) -> Framing:
         """Return how the messages of a stream are written."""
         if self._opaque:
             return Bytes()
-        if EVENTS in accept:
-            return Events(self._encode, self._desc)
+        if self._events or EVENTS in accept:
+            return Events(self._encode, self._desc, waits=self._events)
         return Lines(self._encode, self._dialect.mark)
 
 

@@ -8,7 +8,7 @@ body, and then what the service says.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
@@ -18,20 +18,24 @@ from protobuf import Message
 
 from adapters.rest import body, docs
 from adapters.rest.answers import Answer, Codec, cookie_header
-from adapters.rest.binding import Binding, Payload, loads
+from adapters.rest.binding import Binding, Payload
 from adapters.rest.body import Disconnected, Receive, UnsupportedMediaType
+from adapters.rest.cors import Origins, allow, is_preflight
 from adapters.rest.dialects import DIALECTS, JSON, Asked, Dialect, Refusal, dialect_at
+from adapters.rest.forms import Piece, form_of, pieces
+from adapters.rest.json_text import loads
 from adapters.rest.request import Request, Scope
 from adapters.rest.routing import Match, Miss, Router
-from adapters.rest.streams import Outgoing, Send, lines
+from adapters.rest.streams import Outgoing, Send, chunked, lines
 from core.kernel.call import Call
 from core.kernel.errors import DomainError, Internal, PermissionDenied, Unauthenticated
 from core.kernel.ids import new_request_id
 from core.kernel.pipeline import Platform
-from core.kernel.rpc import Rpc, verb_and_path
+from core.kernel.rpc import BindingError, Rpc, verb_and_path
 from core.kernel.settings import Settings
+from core.kernel.validation import validate
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
-from gen.busbar.api.v1.options_pb import CredentialKind, Limit, Surface
+from gen.busbar.api.v1.options_pb import CredentialKind, Limit, Multipart, Surface
 from gen.google.api.http_pb import HttpRule
 
 log = structlog.get_logger("busbar.rest")
@@ -39,14 +43,19 @@ log = structlog.get_logger("busbar.rest")
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Field = tuple[bytes, bytes]
 
+NOBODY = (None, "header")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 PROTOBUF = ("application/protobuf", "application/x-protobuf")
-EXPOSED = b"ETag, Location, Retry-After, X-Request-Id, Content-Disposition"
+BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Endpoint:
-    """One HTTP rule of one rpc, ready to be served."""
+    """One HTTP rule of one rpc, ready to be served.
+
+    Attributes:
+        instead: What serves a request whose boolean field of that name is true.
+    """
 
     rpc: Rpc
     binding: Binding
@@ -55,6 +64,11 @@ class Endpoint:
     accepts: frozenset[CredentialKind] | None
     max_body: int
     has_body: bool
+    success: int
+    no_store: bool
+    query_token: bool
+    form: Multipart | None
+    instead: dict[str, Endpoint] = field(default_factory=dict[str, "Endpoint"])
 
 
 class RestApp:
@@ -77,11 +91,12 @@ class RestApp:
         self._surfaces = frozenset(surfaces or DIALECTS) | {Surface.SYSTEM}
         self._settings = settings
         self._origins = frozenset(settings.cors_origins)
-        self._cors_origins = {dialect.surface: frozenset(dialect.cors.origins(settings)) for dialect in DIALECTS.values()}
+        self._cors = Origins(settings)
         self._trusted = frozenset(settings.trusted_proxies)
         self._public_url = settings.public_url.rstrip("/")
         self.rpcs = [rpc for rpc in platform.rpcs if rpc.surface in self._surfaces]
         self._router: Router[Endpoint] = Router()
+        self._endpoints: dict[tuple[str, str], Endpoint] = {}
         for rpc in self.rpcs:
             for rule in rpc.http:
                 self._add(rpc, rule)
@@ -101,7 +116,15 @@ class RestApp:
             accepts=credentials or dialect.accepts,
             max_body=rpc.rest.max_body_bytes or dialect.max_body,
             has_body=bool(rule.body) or rpc.rest.raw_body,
+            success=rpc.rest.success or int(HTTPStatus.OK),
+            no_store=rpc.rest.no_store,
+            query_token=rpc.rest.query_token,
+            form=form_of(rpc, rule),
         )
+        if rpc.rest.when:
+            _join(self._endpoints.get((method, path)), endpoint)
+            return
+        self._endpoints[method, path] = endpoint
         for verb in (method, *rpc.rest.method_aliases):
             for spelling in (path, f"{path}/") if dialect.both_slashes else (path,):
                 self._router.add(verb, spelling, rpc.name, endpoint)
@@ -131,10 +154,8 @@ class RestApp:
     async def _miss(self, request: Request, miss: Miss[Endpoint], send: Send) -> None:
         dialect = dialect_at(request.path, self._surfaces) if miss.near is None else miss.near.dialect
         answer = Answer(HTTPStatus.NOT_FOUND, self.request_id(request, dialect), self.headers(request, dialect))
-        if request.method == "OPTIONS" and _is_answered(request, dialect, miss):
-            if miss.allowed:
-                answer.headers.append((b"allow", _allowed(miss.allowed, dialect).encode()))
-            self._preflight(request, dialect, answer)
+        if request.method == "OPTIONS" and is_preflight(request, dialect, miss.allowed):
+            self._cors.preflight(request, dialect, miss.allowed, answer)
             await answer.send(send)
             return
         refusal = self._missed(request, miss, dialect, answer)
@@ -154,62 +175,27 @@ class RestApp:
                 return dialect.refusal(error, Asked(request.path, request.accept))
         if not miss.allowed:
             return Refusal(HTTPStatus.NOT_FOUND, "not found")
-        allowed = _allowed(miss.allowed, dialect)
+        allowed = allow(miss.allowed, dialect)
         answer.headers.append((b"allow", allowed.encode()))
         return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, f"method not allowed, use {allowed}")
 
-    def _preflight(self, request: Request, dialect: Dialect, answer: Answer) -> None:
-        """Answer OPTIONS: what the path allows, and to pages of other origins what they may send."""
-        cors = dialect.cors
-        answer.status = HTTPStatus.NO_CONTENT
-        origin = request.header(b"origin")
-        asked = origin is not None and b"access-control-request-method" in request.headers
-        permitted = cors.anyone or origin in self._cors_origins[dialect.surface]
-        if asked and cors.chatty:
-            answer.status = HTTPStatus.OK if permitted else HTTPStatus.BAD_REQUEST
-            answer.content_type = "text/plain; charset=utf-8"
-            answer.content = b"OK" if permitted else b"Disallowed CORS origin"
-        if permitted or (asked and cors.chatty):
-            headers = cors.headers.encode() or request.headers.get(b"access-control-request-headers", b"content-type")
-            answer.headers += [
-                (b"access-control-allow-methods", cors.methods.encode()),
-                (b"access-control-allow-headers", headers),
-                (b"access-control-max-age", b"600"),
-            ]
-
     def headers(self, request: Request, dialect: Dialect) -> list[Field]:
         """Return the headers that every answer of a surface has."""
-        return [*dialect.headers, *self.cors(request, dialect)]
-
-    def cors(self, request: Request, dialect: Dialect) -> list[Field]:
-        """Return the headers that let a page of another origin read an answer."""
-        if dialect.cors.anyone:
-            return [(b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", EXPOSED)]
-        origin = request.headers.get(b"origin")
-        if origin is None:
-            return []
-        if origin.decode("latin-1") not in self._cors_origins[dialect.surface]:
-            return [(b"vary", b"Origin")]
-        return [
-            (b"access-control-allow-origin", origin),
-            (b"access-control-allow-credentials", b"true"),
-            (b"access-control-expose-headers", EXPOSED),
-            (b"vary", b"Origin"),
-        ]
+        return [*dialect.headers, *self._cors.headers(request, dialect)]
 
     def request_id(self, request: Request, dialect: Dialect) -> str:
         """Return the id of a request: the caller's, or a fresh one."""
         if not dialect.echo_request_id:
             return str(uuid4())
-        return request.request_id or new_request_id()
+        return (b"x-request-id" in request.headers and request.request_id) or new_request_id()
 
     def call(self, request: Request, endpoint: Endpoint) -> Call:
         """Return the call that a request makes."""
-        dialect = endpoint.dialect
-        found = dialect.find(request.headers)
-        if found is None and endpoint.rpc.rest.query_token and (token := request.query_token):
+        dialect, headers = endpoint.dialect, request.headers
+        found = dialect.find(headers)
+        if found is None and endpoint.query_token and (token := request.query_token):
             found = token, "query"
-        credential, source = found or (None, "header")
+        credential, source = found or NOBODY
         address = request.address
         return Call(
             credential=credential,
@@ -219,9 +205,9 @@ class RestApp:
             accepts=endpoint.accepts,
             default_limit=dialect.limit(self._settings, request.method, request.path, address),
             request_id=self.request_id(request, dialect),
-            idempotency_key=request.header(b"idempotency-key"),
-            if_match=request.if_match,
-            base_url=request.base_url,
+            idempotency_key=request.header(b"idempotency-key") if b"idempotency-key" in headers else None,
+            if_match=request.if_match if b"if-match" in headers else None,
+            base=request.base_url,
             sent_cookie=request.cookie,
         )
 
@@ -244,14 +230,11 @@ class RestApp:
         """The pipeline."""
         return self._platform
 
-    @property
-    def secure(self) -> bool:
-        """Whether cookies are for HTTPS only."""
-        return self._public_url.startswith("https:")
-
 
 class _Exchange:
     """One request that has found its rpc."""
+
+    __slots__ = ("_app", "_body", "_call", "_endpoint", "_form_query", "_receive", "_request", "_send", "_values")
 
     def __init__(self, app: RestApp, endpoint: Endpoint, request: Request, receive: Receive, send: Send) -> None:
         self._app = app
@@ -262,6 +245,7 @@ class _Exchange:
         self._call = app.call(request, endpoint)
         self._values: tuple[str, ...] = ()
         self._body: Payload | None = None
+        self._form_query = b""
 
     async def run(self, values: tuple[str, ...]) -> None:
         """Serve the request; every failure becomes an answer."""
@@ -282,7 +266,8 @@ class _Exchange:
         if endpoint.has_body:
             body.check_length(request.header(b"content-length"), endpoint.max_body)
         await self._admit()
-        self._app.check_origin(request, call)
+        if b"origin" in request.headers:
+            self._app.check_origin(request, call)
         if rpc.client_streams:
             message: Any = self._messages(values)
         else:
@@ -290,6 +275,9 @@ class _Exchange:
             if payload is not None and endpoint.binding.raw:
                 call.raw = payload.data
             message = endpoint.binding.message(values, self._query(), payload)
+            endpoint.binding.take_headers(message, request.headers)
+            if endpoint.instead:
+                rpc, message = self._chosen(message, values, payload)
         if rpc.server_streams and request.method == "HEAD":
             await self._head_of_stream()
             return
@@ -311,6 +299,16 @@ class _Exchange:
                     loads(payload.data)
             raise
 
+    def _chosen(self, message: Message[Any], values: tuple[str, ...], payload: Payload | None) -> tuple[Rpc, Message[Any]]:
+        """Return the rpc that a request asks for among those of its path, and its message."""
+        for name, endpoint in self._endpoint.instead.items():
+            if getattr(message, name):
+                # Here, so that what is wrong is named as the documented request names it.
+                validate(message)
+                self._endpoint, self._call.admitted = endpoint, endpoint.rpc
+                return endpoint.rpc, endpoint.binding.message(values, self._query(), payload)
+        return self._endpoint.rpc, message
+
     async def _head_of_stream(self) -> None:
         """Answer HEAD without the service: a stream may never end."""
         answer = self._started(HTTPStatus.OK)
@@ -319,13 +317,17 @@ class _Exchange:
 
     def _query(self) -> bytes:
         """Return the query string; a browser that comes back to a stream resumes after the last event that it saw."""
-        last = self._request.headers.get(b"last-event-id")
         field = self._endpoint.binding.resume
+        last = self._request.headers.get(b"last-event-id") if field is not None else None
         if last is None or field is None:
-            return self._request.query
+            return _joined(self._request.query, self._form_query)
         return self._request.query + b"&" + field.encode() + b"=" + last.replace(b"&", b"%26")
 
     async def _payload(self) -> Payload:
+        if self._endpoint.form is not None:
+            parts = [piece async for piece in self._pieces(self._endpoint.form)]
+            self._form_query = parts[-1].query
+            return Payload(b"".join(piece.data for piece in parts), parts[-1].content_type)
         content_type, inflate = self._media_type()
         data = await body.read(self._receive, self._endpoint.max_body, inflate=inflate)
         return Payload(data, content_type, content_type.startswith(PROTOBUF))
@@ -337,6 +339,9 @@ class _Exchange:
             UnsupportedMediaType: The operation does not take it.
         """
         request, binding = self._request, self._endpoint.binding
+        headers = request.headers
+        if headers.get(b"content-type") == b"application/json" and b"content-encoding" not in headers:
+            return JSON, False
         content_type = request.header(b"content-type") or ""
         kind = content_type.partition(";")[0].strip().lower()
         known = kind in ("", JSON, *PROTOBUF) or kind.endswith("+json")
@@ -347,24 +352,44 @@ class _Exchange:
 
     async def _messages(self, values: tuple[str, ...]) -> AsyncIterator[Message[Any]]:
         """Yield a message for each chunk of an opaque body, or for each line of JSON."""
-        binding = self._endpoint.binding
+        binding, query = self._endpoint.binding, self._request.query
+        if self._endpoint.form is not None:
+            async for piece in self._pieces(self._endpoint.form):
+                yield binding.message(values, _joined(query, piece.query), Payload(piece.data, piece.content_type))
+            return
         content_type, inflate = self._media_type()
         chunks = body.chunks(self._receive, self._endpoint.max_body, inflate=inflate)
-        async for part in chunks if binding.opaque else lines(chunks):
-            yield binding.message(values, self._request.query, Payload(part, content_type))
+        async for part in chunked(chunks) if binding.opaque else lines(chunks):
+            yield binding.message(values, query, Payload(part, content_type))
+
+    def _pieces(self, form: Multipart) -> AsyncIterator[Piece]:
+        """Return the pieces of the file in a form."""
+        inflate = body.inflates(self._request.header(b"content-encoding"))
+        chunks = body.chunks(self._receive, self._endpoint.max_body, inflate=inflate)
+        return pieces(chunks, self._request.header(b"content-type") or "", form)
 
     async def _answer(self, message: Message[Any]) -> None:
         endpoint, call = self._endpoint, self._call
-        answer = self._started(call.status or endpoint.rpc.rest.success or HTTPStatus.OK)
+        answer = self._started(call.status or endpoint.success)
         if call.location is not None:
             answer.status = call.status or HTTPStatus.FOUND
             answer.headers.append((b"location", call.location.encode("ascii", "ignore")))
-        elif answer.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+        elif answer.status not in BODILESS:
             answer.content_type, answer.content = endpoint.codec.encode(message, self._request.accept)
-        etag = endpoint.codec.etag(message)
-        if etag is not None:
-            answer.headers.append((b"etag", etag))
+        if endpoint.codec.revised:
+            answer.headers.append((b"etag", endpoint.codec.etag(message)))
+        if b"if-none-match" in self._request.headers:
+            self._leave_out(answer, self._request.headers[b"if-none-match"])
         await answer.send(self._send)
+
+    def _leave_out(self, answer: Answer, known: bytes) -> None:
+        """Send no body to a caller who has the present one, as If-None-Match tells."""
+        etag = next((value for name, value in answer.headers if name == b"etag"), None)
+        if etag is None or self._request.method not in ("GET", "HEAD") or answer.status != HTTPStatus.OK:
+            return
+        tags = [tag.strip().removeprefix(b"W/") for tag in known.split(b",")]
+        if etag in tags or b"*" in tags:
+            answer.status, answer.content_type, answer.content = HTTPStatus.NOT_MODIFIED, "", b""
 
     async def _stream(self, messages: AsyncGenerator[Message[Any], None]) -> None:
         call = self._call
@@ -382,12 +407,14 @@ class _Exchange:
 
     def _started(self, status: int) -> Answer:
         """Return an answer with what the service and its options ask for."""
-        app, call = self._app, self._call
-        answer = Answer(status, call.request_id, app.headers(self._request, self._endpoint.dialect))
-        if self._endpoint.rpc.rest.no_store and not answer.has(b"cache-control"):
+        app, call, endpoint = self._app, self._call, self._endpoint
+        answer = Answer(status, call.request_id, app.headers(self._request, endpoint.dialect))
+        if endpoint.no_store and not answer.has(b"cache-control"):
             answer.headers.append((b"cache-control", b"no-store"))
-        answer.headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in call.headers]
-        answer.headers += [(b"set-cookie", cookie_header(cookie, secure=app.secure)) for cookie in call.cookies]
+        for name, value in call.headers:
+            answer.headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
+        for cookie in call.cookies:
+            answer.headers.append((b"set-cookie", cookie_header(cookie, secure=call.base_url.startswith("https:"))))
         return answer
 
     def _envelope(self, error: DomainError) -> tuple[Refusal, str, bytes]:
@@ -397,7 +424,6 @@ class _Exchange:
             self._request.accept,
             endpoint.binding.request.desc(),
             endpoint.binding.locate,
-            if_match=call.if_match is not None,
             status=call.status,
             given=lambda: endpoint.binding.given(self._values, self._request.query, self._body),
         )
@@ -420,17 +446,28 @@ def _waiting(dialect: Dialect, error: DomainError) -> list[Field]:
     return [] if wait is None else [(b"retry-after", wait.encode())]
 
 
-def _is_answered(request: Request, dialect: Dialect, miss: Miss[Endpoint]) -> bool:
-    """Tell whether OPTIONS has an answer of its own here."""
-    if dialect.cors.chatty:
-        return b"origin" in request.headers and b"access-control-request-method" in request.headers
-    return bool(miss.allowed)
+def _join(first: Endpoint | None, other: Endpoint) -> None:
+    """Let an rpc serve the path of another one when a field of its request says so.
+
+    Raises:
+        BindingError: There is no other one, or a caller who is admitted to it is not admitted to this rpc as well.
+    """
+    rpc, when = other.rpc, other.rpc.rest.when
+    if first is None or when not in {f.name for f in first.rpc.request.desc().fields}:
+        raise BindingError(f"{rpc.name} wants to serve when {when}, but no rpc before it has such a request on that path")
+    same = (first.rpc.access, first.rpc.limits, first.accepts, first.max_body) == (
+        rpc.access,
+        rpc.limits,
+        other.accepts,
+        other.max_body,
+    )
+    if not same:
+        raise BindingError(f"{rpc.name} and {first.rpc.name} serve one path, but do not admit the same calls")
+    first.instead[when] = other
 
 
-def _allowed(methods: tuple[str, ...], dialect: Dialect) -> str:
-    head = ("HEAD",) if "GET" in methods and dialect.head else ()
-    options = () if dialect.cors.chatty else ("OPTIONS",)
-    return ", ".join(sorted({*methods, *head, *options}))
+def _joined(query: bytes, further: bytes) -> bytes:
+    return b"&".join(part for part in (query, further) if part)
 
 
 def _without_body(send: Send) -> Send:

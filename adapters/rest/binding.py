@@ -6,12 +6,11 @@ go. So all three have one set of rules for names, types and errors.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import parse_qsl
 
 import orjson
@@ -30,18 +29,19 @@ from protobuf import (
 )
 from protobuf.wkt import FieldMask
 
-from adapters.rest import lax
+from adapters.rest import lax, opaque
 from adapters.rest.body import malformed
 from adapters.rest.codec import FLOATS, WRAPPERS, as_list, as_object
 from adapters.rest.descriptors import field_by_name
 from adapters.rest.fault_lists import Given
+from adapters.rest.json_text import loads
 from adapters.rest.routing import Template
 from adapters.rest.violations import find, integer, scalar_fault
 from core.kernel.errors import FieldViolation, InvalidArgument
 from core.kernel.rpc import Rpc, verb_and_path
 from core.kernel.validation import invalid, violations
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
-from gen.busbar.api.v1.options_pb import ext_prefix
+from gen.busbar.api.v1.options_pb import ext_header, ext_prefix
 from gen.google.api.http_pb import HttpRule
 from gen.google.api.httpbody_pb import HttpBody
 
@@ -72,8 +72,7 @@ class Parameter:
     repeated: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(NamedTuple):
     """A body that has arrived.
 
     Attributes:
@@ -100,10 +99,13 @@ class Binding:
         self.variables = tuple(_required(_parameter(desc, name, lenient=lenient), name) for name in names)
         self.body_field = field_by_name(desc, rule.body) if rule.body not in ("", "*") else None
         self.opaque = desc.type_name == HTTP_BODY or _is_http_body(self.body_field)
-        self.bare = _bare_field(desc) if rule.body == "*" else None
+        self._form = rpc.rest.multipart is not None and self.body_field is not None
+        self.bare = _required_field(desc, rpc.rest.bare) if rule.body == "*" and rpc.rest.bare else None
         self.masked = any(f.name == UPDATE_MASK and _is_message(f, "google.protobuf.FieldMask") for f in desc.fields)
         self.resume = next((n for n in RESUME_FIELDS if field_by_name(desc, n)), None) if rpc.server_streams else None
+        self._headers = {header.encode(): f for f in desc.fields if (header := header_of(f))}
         self._prefixed = prefixed(desc)
+        self._folded = opaque.concerns(desc)
         self._bound = frozenset(p.path[0] for p in self.variables if len(p.path) == 1)
         self.reads_json = lenient and rule.body == "*" and not (self.raw or self.opaque)
         self._needs_body = self.reads_json and (
@@ -112,10 +114,12 @@ class Binding:
         self._parameters: dict[str, Parameter] = {}
 
     def locate(self, name: str) -> str:
-        """Tell whether a top-level field comes from `path`, `query` or `body`."""
+        """Tell whether a top-level field comes from `path`, `header`, `query` or `body`."""
         if any(p.path[0] == name for p in self.variables):
             return "path"
-        in_body = self.body == "*" or (self.body_field is not None and self.body_field.name == name)
+        if any(f.name == name for f in self._headers.values()):
+            return "header"
+        in_body = self.body == "*" or self._form or (self.body_field is not None and self.body_field.name == name)
         return "body" if in_body else "query"
 
     def message(self, values: tuple[str, ...], query: bytes, payload: Payload | None) -> Message[Any]:
@@ -125,24 +129,22 @@ class Binding:
             InvalidArgument: Something in it is not what it must be; all such fields are named.
         """
         faults: list[FieldViolation] = []
-        if payload is None or self.opaque or payload.binary or self.raw or not payload.data:
-            value: dict[str, Any] = {}
-        else:
-            value = self._from_json(payload.data)
+        value: dict[str, Any] = {} if payload is None else self._body_value(payload, faults)
         mask = self._mask(value) if self.masked and payload is not None and payload.data else None
         if self.reads_json and payload is not None and not payload.binary:
             value = self._read_members(value, payload, faults)
         if value and self._prefixed:
             _unprefix(self._desc, value, (), faults)
-        for parameter, text in zip(self.variables, values, strict=True):
-            self._put(value, parameter, text, faults)
+        if values:
+            for parameter, text in zip(self.variables, values, strict=True):
+                self._put(value, parameter, text, faults)
         if query and (self.body != "*" or self.raw):
             self._bind_query(value, query, faults)
         if faults:
             raise invalid(self._all(faults, value) if self.lenient else tuple(faults))
         if payload is not None and payload.binary and not self.opaque and not self.raw:
             return self._from_binary(payload.data, value)
-        message = decode(self.request, value)
+        message = _decode(self.request, value)
         if mask is not None:
             message.update_mask = mask  # pyright: ignore[reportAttributeAccessIssue] - `masked` says that it has one
         if self.opaque and payload is not None:
@@ -170,10 +172,16 @@ class Binding:
     def _all(self, faults: list[FieldViolation], value: dict[str, Any]) -> tuple[FieldViolation, ...]:
         """Return the faults with those that the rules find in the rest of a request, in the order of the fields."""
         known = {fault.path[:1] for fault in faults}
-        rest = violations(decode(self.request, value))
+        rest = violations(_decode(self.request, value))
         faults = [*faults, *(v for v in rest if v.path and v.path[:1] not in known and v.rule != "required")]
         order = [field.name for field in self._desc.fields]
         return tuple(sorted(faults, key=lambda fault: order.index(str(fault.path[0])) if fault.path else -1))
+
+    def _body_value(self, payload: Payload, faults: list[FieldViolation]) -> dict[str, Any]:
+        """Return the members that a body of JSON names; none of a body that is something else."""
+        is_json = payload.data and not (self.opaque or payload.binary or self.raw)
+        value = self._from_json(payload.data) if is_json else {}
+        return opaque.fold(self._desc, value, (), faults, bound=self._bound) if self._folded else value
 
     def _from_json(self, data: bytes) -> dict[str, Any]:
         value = loads(data)
@@ -184,7 +192,7 @@ class Binding:
         members = as_object(value)
         if members is not None:
             return members
-        if self.bare is not None and not isinstance(value, list):
+        if self.bare is not None and isinstance(value, list) == isinstance(self.bare.value, DescFieldValueList):
             return {self.bare.json_name: value}
         fault = FieldViolation((), "request body must be a JSON object", "type", value=cast("object", value))
         raise InvalidArgument(fault.description, reason=ErrorReason.MALFORMED_BODY, violations=(fault,))
@@ -203,6 +211,11 @@ class Binding:
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
             raise malformed("request body is not a valid message") from error
         return message
+
+    def take_headers(self, message: Message[Any], headers: Mapping[bytes, bytes]) -> None:
+        """Fill the fields that name a header; they are empty where it is absent."""
+        for name, field in self._headers.items():
+            message[field] = headers.get(name, b"").decode("latin-1")
 
     def _fill_opaque(self, message: Message[Any], payload: Payload) -> None:
         content = HttpBody(content_type=payload.content_type, data=payload.data)
@@ -228,12 +241,9 @@ class Binding:
         except ValueError as error:
             faults.append(lax.fault(error, parameter.path, text))
             return
-        for name, proto in zip(parameter.names[:-1], parameter.path, strict=False):
-            inner = value.pop(proto, None) if proto != name else None
-            inner = as_object(value.get(name, inner)) or {}
-            value[name] = inner
-            value = inner
-        name = parameter.names[-1]
+        *outer, name = parameter.names
+        if outer:
+            value = _innermost(value, parameter)
         if parameter.repeated:
             value.setdefault(name, []).append(converted)
         else:
@@ -254,7 +264,8 @@ class Binding:
 
     def _resolve(self, name: str) -> Parameter | None:
         parameter = _parameter(self._desc, name, lenient=self.lenient)
-        if parameter is None or (not self.raw and self.locate(parameter.path[0]) == "body"):
+        where = None if parameter is None else self.locate(parameter.path[0])
+        if parameter is None or where == "header" or (not self.raw and where == "body"):
             return None
         if any(parameter.path == variable.path for variable in self.variables):
             return None
@@ -262,35 +273,14 @@ class Binding:
         return parameter
 
 
-def loads(data: bytes) -> Any:  # noqa: ANN401 - any JSON
-    """Read JSON text, strictly: no NaN, no lone surrogates, no member twice.
-
-    Raises:
-        InvalidArgument: It is not JSON.
-    """
-    try:
-        value = orjson.loads(data)
-        # Each member has a colon, so as many members as colons means that none was written twice.
-        if _members(value) != data.count(b":"):
-            json.loads(data, object_pairs_hook=_unique)
-    except json.JSONDecodeError as error:
-        told = _usual_error(data) or error
-        fault = FieldViolation((), f"request body is not valid JSON: {error.msg} at {error.pos}", "json", told.pos, told.msg)
-        raise InvalidArgument(fault.description, reason=ErrorReason.MALFORMED_BODY, violations=(fault,)) from error
-    except RecursionError as error:
-        raise malformed("request body is nested too deeply") from error
+def _innermost(value: dict[str, Any], parameter: Parameter) -> dict[str, Any]:
+    """Return the object within the value that holds the field of a parameter; it is made where it is missing."""
+    for name, proto in zip(parameter.names[:-1], parameter.path, strict=False):
+        inner = value.pop(proto, None) if proto != name else None
+        inner = as_object(value.get(name, inner)) or {}
+        value[name] = inner
+        value = inner
     return value
-
-
-def _usual_error(data: bytes) -> json.JSONDecodeError | None:
-    """Return the fault that the standard library finds, whose words and offsets clients know; None where it finds none."""
-    try:
-        json.loads(data)
-    except json.JSONDecodeError as error:
-        return error
-    except (ValueError, RecursionError):
-        return None
-    return None
 
 
 def decode(cls: type[Message[Any]], value: dict[str, Any]) -> Message[Any]:
@@ -299,6 +289,15 @@ def decode(cls: type[Message[Any]], value: dict[str, Any]) -> Message[Any]:
     Raises:
         InvalidArgument: Some members are not what they must be; all are named.
     """
+    if opaque.concerns(cls.desc()):
+        faults: list[FieldViolation] = []
+        value = opaque.fold(cls.desc(), value, (), faults)
+        if faults:
+            raise invalid(tuple(faults))
+    return _decode(cls, value)
+
+
+def _decode(cls: type[Message[Any]], value: dict[str, Any]) -> Message[Any]:
     try:
         return message_from_json_value(cls, value, ignore_unknown_fields=True)
     except RecursionError as error:
@@ -314,22 +313,6 @@ def prefixed(message: DescMessage, above: frozenset[str] = frozenset()) -> bool:
         return False
     above |= {message.type_name}
     return any(_prefix(f) or ((inner := _inner(f)) is not None and prefixed(inner, above)) for f in message.fields)
-
-
-def _members(value: object) -> int:
-    members = as_object(value)
-    if members is not None:
-        return len(members) + sum(map(_members, members.values()))
-    return sum(map(_members, as_list(value) or ()))
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise malformed(f"request body names {twice[:80]!r} twice")
-    return members
 
 
 def _fault(message: DescMessage, text: str) -> FieldViolation:
@@ -461,12 +444,13 @@ def _enum(enum: DescEnum) -> Callable[[str], Any]:
 
 
 def _prefixed_integer(letter: str) -> Callable[[str], int]:
-    pattern = re.compile(_PREFIXED.format(f"[{letter.lower()}{letter.upper()}]"))
+    letters = letter.lower() + letter.upper()
+    matches = re.compile(_PREFIXED.format(f"[{letters}]")).fullmatch
 
     def number(text: str) -> int:
-        if not pattern.fullmatch(text):
+        if matches(text) is None:
             raise ValueError("must be an integer")
-        return int(text.lstrip(letter.lower() + letter.upper()))
+        return int(text.lstrip(letters))
 
     return number
 
@@ -474,6 +458,12 @@ def _prefixed_integer(letter: str) -> Callable[[str], int]:
 def _prefix(field: DescField) -> str:
     options = field.proto.options
     return options[ext_prefix] if options is not None and ext_prefix in options else ""
+
+
+def header_of(field: DescField) -> str:
+    """Return the header that fills a field, in lower case; empty for none."""
+    options = field.proto.options
+    return options[ext_header] if options is not None and ext_header in options else ""
 
 
 def _inner(field: DescField) -> DescMessage | None:
@@ -491,6 +481,8 @@ def _is_http_body(field: DescField | None) -> bool:
     return _is_message(field, HTTP_BODY)
 
 
-def _bare_field(message: DescMessage) -> DescField | None:
-    """Return the field that takes a body which is a bare scalar: one named `value` that holds any JSON."""
-    return next((f for f in message.fields if f.name == "value" and _is_message(f, "google.protobuf.Value")), None)
+def _required_field(message: DescMessage, name: str) -> DescField:
+    field = field_by_name(message, name)
+    if field is None:
+        raise TypeError(f"{name}, which takes bare bodies, is no field of {message.type_name}")
+    return field

@@ -13,14 +13,14 @@ from http import HTTPStatus
 from math import ceil
 
 import orjson
-from protobuf import DescFieldValueList, DescFieldValueMessage, DescMessage
+from protobuf import DescField, DescFieldValueList, DescFieldValueMessage, DescMessage
 
 from adapters.rest.body import UnsupportedMediaType
 from adapters.rest.codec import Style
 from adapters.rest.credentials import Found, Headers, api_key, only_bearer, plans_token, session
 from adapters.rest.descriptors import field_by_name, json_name
 from adapters.rest.fault_lists import Given, Lister
-from core.kernel.errors import DomainError, FieldViolation, Internal
+from core.kernel.errors import DomainError, FieldViolation, Internal, PreconditionFailed
 from core.kernel.settings import Settings
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
 from gen.busbar.api.v1.options_pb import CredentialKind, Limit, Rest, Surface
@@ -47,6 +47,8 @@ STATUS = {
     "UNAUTHENTICATED": 401,
 }
 """HTTP status by canonical code."""
+STATUS_OF_REASON = {ErrorReason.TOO_LARGE: 413, ErrorReason.UPSTREAM_FAILED: 502}
+"""HTTP status by reason, where HTTP tells apart what the codes do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,6 @@ class Asked:
         accept: Its Accept header.
         request: Type of the message it was read as; None where no rpc was found.
         locate: Tells where a field of the message comes from: `path`, `query` or `body`.
-        if_match: Whether it named a revision by header.
         status: Status that the service chose for its refusal.
         given: Returns what it held.
     """
@@ -67,7 +68,6 @@ class Asked:
     accept: str = ""
     request: DescMessage | None = None
     locate: Callable[[str], str] | None = None
-    if_match: bool = False
     status: int | None = None
     given: Callable[[], Given] = Given
 
@@ -165,7 +165,7 @@ class Dialect:
 
     def answer_style(self, rest: Rest) -> Style:
         """Return how the answers of an rpc are written: as all of the surface are, unless its options say otherwise."""
-        return replace(self.style, nulls=True) if rest.nulls else self.style
+        return replace(self.style, nulls=rest.nulls) if rest.nulls or rest.sparse else self.style
 
     def refusal(self, error: DomainError, asked: Asked) -> Refusal:
         """Return the status and the sentence for an error."""
@@ -174,11 +174,11 @@ class Dialect:
     def _status(self, error: DomainError, asked: Asked) -> int:
         if asked.status is not None and asked.status >= HTTPStatus.BAD_REQUEST:
             return asked.status
-        if error.reason == ErrorReason.TOO_LARGE:
-            return 413
+        if error.reason in STATUS_OF_REASON:
+            return STATUS_OF_REASON[error.reason]
         if isinstance(error, UnsupportedMediaType):
             return self.unsupported
-        if error.reason == ErrorReason.REVISION_CONFLICT and asked.if_match:
+        if isinstance(error, PreconditionFailed):
             return 412
         status = STATUS.get(error.code, 500)
         return self.invalid if status == HTTPStatus.BAD_REQUEST else status
@@ -200,11 +200,16 @@ class Dialect:
             found = field_by_name(message, part) if message is not None else None
             name = part if found is None else json_name(found, declared=self.style.declared_names)
             text += f".{name}" if text else name
-            value = None if found is None else found.value
-            inner = value.element if isinstance(value, DescFieldValueList) else value
-            inner = inner.message if isinstance(inner, DescFieldValueMessage) else inner
-            message = inner if isinstance(inner, DescMessage) else None
+            message = None if found is None else _inner(found)
         return text
+
+
+def _inner(found: DescField) -> DescMessage | None:
+    """Return the type of the message, or of the messages, in a field."""
+    value = found.value
+    inner = value.element if isinstance(value, DescFieldValueList) else value
+    inner = inner.message if isinstance(inner, DescFieldValueMessage) else inner
+    return inner if isinstance(inner, DescMessage) else None
 
 
 # Envelopes
@@ -249,7 +254,7 @@ LAB_ENDED = {
 }
 
 
-def _lab_sentence(error: DomainError) -> str | None:
+def lab_sentence(error: DomainError) -> str | None:
     """Return what the lab says about a credential or a role; None where the error says it all."""
     if error.reason == ErrorReason.RATE_LIMITED:
         return "Too many requests. Please try again later."
@@ -271,7 +276,7 @@ def _lab_envelope(refusal: Refusal, asked: Asked) -> tuple[str, bytes]:
     elif isinstance(error, Internal):
         detail = "Internal Server Error"
     else:
-        detail = _lab_sentence(error) or refusal.message
+        detail = lab_sentence(error) or refusal.message
     return JSON, orjson.dumps({"detail": detail}, default=str)
 
 

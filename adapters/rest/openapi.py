@@ -7,17 +7,20 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from protobuf import DescField, DescFieldValueMessage, DescMessage
+from protobuf import DescField, DescFieldValueList, DescFieldValueMessage, DescMessage
 
-from adapters.rest.binding import Binding
+from adapters.rest.answers import REVISION
+from adapters.rest.binding import HTTP_BODY, Binding, header_of
 from adapters.rest.descriptors import comment, field_by_name, json_name
-from adapters.rest.dialects import DIALECTS, JSON, STATUS, Dialect
+from adapters.rest.dialects import DIALECTS, JSON, STATUS, STATUS_OF_REASON, Dialect
+from adapters.rest.examples import add_examples
+from adapters.rest.forms import KIND as FORM
 from adapters.rest.openapi_schema import Schema, Schemas, behaves, prefix, scalar_like
 from adapters.rest.routing import Template
 from adapters.rest.streams import EVENTS, LINES
 from core.kernel.rpc import ROLES, Rpc, verb_and_path
 from core.kernel.settings import Settings
-from gen.busbar.api.v1.options_pb import Access, CredentialKind, Surface
+from gen.busbar.api.v1.options_pb import Access, CredentialKind, Multipart, Surface
 from gen.google.api.field_behavior_pb import FieldBehavior
 from gen.google.api.http_pb import HttpRule
 
@@ -88,9 +91,12 @@ REASONS = {
     "415": "The body has a type that is not taken.",
     "422": "The request is wrong; the message names the field.",
     "429": "Too many requests; Retry-After tells when to come back.",
+    "502": "Another server that this depends on failed or cannot be reached.",
     "503": "It cannot be done now; nothing was changed.",
+    "504": "It took too long.",
 }
-_CODES = re.compile(r"\b(" + "|".join(STATUS) + r")\b")
+_STATUS = {**STATUS, **{reason.name: status for reason, status in STATUS_OF_REASON.items()}}
+_CODES = re.compile(r"\b(" + "|".join(_STATUS) + r")\b")
 
 
 def build_document(
@@ -111,7 +117,7 @@ def build_document(
     builder.paths.update(extra_paths or {})
     builder.add_documents()
     url = settings.public_url.rstrip("/") if settings is not None else ""
-    return {
+    document = {
         "openapi": "3.1.0",
         "info": {
             "title": "Busbar",
@@ -125,6 +131,8 @@ def build_document(
         "paths": builder.paths,
         "components": {"schemas": builder.schemas.components, "securitySchemes": SECURITY},
     }
+    add_examples(document)
+    return document
 
 
 class _Builder:
@@ -143,6 +151,9 @@ class _Builder:
         for rule in rpc.http:
             operation = _Operation(rpc, rule, self.schemas)
             item = self._item(operation.path)
+            if rpc.rest.when:
+                operation.join(item[operation.method.lower()])
+                continue
             item[operation.method.lower()] = {"operationId": self._id(rpc), **operation.describe(self._renamed(operation.path))}
 
     def add_documents(self) -> None:
@@ -224,6 +235,10 @@ class _Operation:
         operation["security"] = self._security()
         return operation
 
+    def join(self, operation: Schema) -> None:
+        """Add the answer of an rpc that serves the path of another one."""
+        operation["responses"][str(self._rpc.rest.success or 200)]["content"].update(self._content())
+
     def _path(self, template: str) -> str:
         parsed = Template.parse(template)
         names = {v.name: ".".join(self._name(part) for part in v.name.split(".")) for v in parsed.variables}
@@ -234,8 +249,10 @@ class _Operation:
         return name if field is None else json_name(field, declared=self._dialect.style.declared_names)
 
     def _description(self) -> str:
-        if not self._rpc.server_streams or self._rpc.response.desc().type_name == "google.api.HttpBody":
+        if not self._rpc.server_streams or self._rpc.response.desc().type_name == HTTP_BODY:
             return self._text
+        if self._rpc.rest.events:
+            return f"{self._text}\nAnswers server-sent events."
         return f"{self._text}\nAnswers one JSON text a line, or server-sent events where Accept names `{EVENTS}`."
 
     def _field(self, path: str) -> DescField | None:
@@ -264,17 +281,20 @@ class _Operation:
         return {"name": name, "in": where, **({"description": text} if text else {}), "schema": schema}
 
     def _query_parameters(self) -> list[Schema]:
-        if self._binding.body == "*":
+        if self._binding.body == "*" or self._rpc.rest.multipart is not None:
             return []
+        return [parameter for field in self._free() for parameter in self._query(field, "")]
+
+    def _free(self) -> list[DescField]:
+        """Return the fields that neither path nor body fill."""
         bound = {variable.path[0] for variable in self._binding.variables}
-        free = [
+        return [
             field
             for field in self._request.fields
             if field.name not in bound
             and self._binding.locate(field.name) == "query"
             and not behaves(field, FieldBehavior.OUTPUT_ONLY)
         ]
-        return [parameter for field in free for parameter in self._query(field, "")]
 
     def _query(self, field: DescField, above: str) -> list[Schema]:
         name = above + json_name(field, declared=self._dialect.style.declared_names)
@@ -286,8 +306,9 @@ class _Operation:
         return []
 
     def _header_parameters(self) -> list[Schema]:
-        parameters: list[Schema] = []
-        if self._rpc.mutates and self._rpc.access.level != Access.Level.PUBLIC:
+        parameters = [self._parameter(field, name, "header") for field in self._request.fields if (name := header_of(field))]
+        streams = self._rpc.client_streams or self._rpc.server_streams
+        if self._rpc.mutates and not streams and self._rpc.access.level != Access.Level.PUBLIC:
             text = "Names the request: sent again with the same key, it is done once and answered as before."
             parameters.append({"name": "Idempotency-Key", "in": "header", "description": text, "schema": {"type": "string"}})
         if self._revisioned:
@@ -297,10 +318,12 @@ class _Operation:
 
     @property
     def _revisioned(self) -> bool:
-        return self._rpc.mutates and field_by_name(self._rpc.response.desc(), "revision") is not None
+        return self._rpc.mutates and field_by_name(self._rpc.response.desc(), self._rpc.rest.revision or REVISION) is not None
 
     def _body(self) -> Schema | None:
         binding, style = self._binding, self._dialect.style
+        if self._rpc.rest.multipart is not None:
+            return {"required": True, "content": {FORM: {"schema": self._form(self._rpc.rest.multipart)}}}
         if binding.opaque:
             return {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
         if binding.body_field is not None:
@@ -312,9 +335,25 @@ class _Operation:
         schema = self._schemas.input(self._request, style, bound)
         needed = any(behaves(f, FieldBehavior.REQUIRED) and f.name not in bound for f in self._request.fields)
         if binding.bare is not None:
-            schema = {"anyOf": [schema, {"type": ["string", "number", "boolean", "null"]}]}
+            schema = {"anyOf": [schema, self._bare(binding.bare)]}
         kind = LINES if self._rpc.client_streams else JSON
         return {"required": needed, "content": {kind: {"schema": schema}}}
+
+    def _bare(self, field: DescField) -> Schema:
+        if isinstance(field.value, DescFieldValueList):
+            return self._schemas.field(field, self._dialect.style, reading=True)
+        return {"type": ["string", "number", "boolean", "null"]}
+
+    def _form(self, form: Multipart) -> Schema:
+        """Return the schema of a form: its file, and texts that fill what path and file do not."""
+        file = "" if self._binding.body_field is None else comment(f"{self._request.type_name}.{self._binding.body_field.name}")
+        properties: Schema = {form.part: {"type": "string", "format": "binary", **({"description": file} if file else {})}}
+        texts = [parameter for field in self._free() if field.name != form.filename for parameter in self._query(field, "")]
+        for text in texts:
+            about = {"description": text["description"]} if "description" in text else {}
+            properties[text["name"]] = {**text["schema"], **about}
+        needed = [form.part, *(text["name"] for text in texts if text.get("required"))]
+        return {"type": "object", "properties": properties, "required": needed}
 
     def _responses(self) -> Schema:
         rpc = self._rpc
@@ -337,18 +376,20 @@ class _Operation:
     def _content(self) -> Schema:
         rpc, style = self._rpc, self._dialect.answer_style(self._rpc.rest)
         part = field_by_name(rpc.response.desc(), self._rule.response_body) if self._rule.response_body else None
-        if rpc.response.desc().type_name == "google.api.HttpBody":
+        if HTTP_BODY in (rpc.response.desc().type_name, None if part is None else _message_name(part)):
             return {"*/*": {"schema": {"type": "string", "format": "binary"}}}
         schema = self._schemas.output(rpc.response.desc(), style)
         if part is not None:
             schema = self._schemas.field(part, style, reading=False)
+        if rpc.rest.events:
+            return {EVENTS: {"schema": schema}}
         if rpc.server_streams:
             return {LINES: {"schema": schema}, EVENTS: {"schema": schema}}
         return {JSON: {"schema": schema}}
 
     def _error_codes(self) -> set[str]:
         rpc, dialect = self._rpc, self._dialect
-        codes = {str(STATUS[code]) for code in _CODES.findall(self._text)} & REASONS.keys()
+        codes = {str(_STATUS[code]) for code in _CODES.findall(self._text)} & REASONS.keys()
         if rpc.request.desc().fields:
             codes.add(str(dialect.invalid))
         if rpc.access.level != Access.Level.PUBLIC:
@@ -358,7 +399,8 @@ class _Operation:
         if self._binding.variables:
             codes.add("404")
         if self._binding.body:
-            codes |= {"413"} if self._binding.opaque or self._binding.raw else {"413", str(dialect.unsupported)}
+            bare = self._rpc.rest.multipart is None and (self._binding.opaque or self._binding.raw)
+            codes |= {"413"} if bare else {"413", str(dialect.unsupported)}
         if rpc.limits or dialect.limit(Settings(), "POST", self.path, "") is not None:
             codes.add("429")
         if self._revisioned:
@@ -385,6 +427,10 @@ def _version() -> str:
         return version("busbar")
     except PackageNotFoundError:
         return "0+source"
+
+
+def _message_name(field: DescField) -> str:
+    return field.value.message.type_name if isinstance(field.value, DescFieldValueMessage) else ""
 
 
 def _tag(rpc: Rpc) -> str:

@@ -19,10 +19,10 @@ from protobuf import (
 )
 
 from adapters.rest.binding import HTTP_BODY, UPDATE_MASK
-from adapters.rest.codec import LONG, WRAPPERS, Style
+from adapters.rest.codec import LONG, WRAPPERS, Style, json_kind, others_of
 from adapters.rest.descriptors import comment, json_name
 from gen.buf.validate.validate_pb import FieldRules, Ignore, ext_field
-from gen.busbar.api.v1.options_pb import ext_prefix
+from gen.busbar.api.v1.options_pb import JsonKind, Others, ext_prefix
 from gen.google.api.field_behavior_pb import FieldBehavior, ext_field_behavior
 
 Schema = dict[str, Any]
@@ -46,6 +46,11 @@ WELL_KNOWN: dict[str, Schema] = {
     "google.protobuf.Empty": {"type": "object"},
     "google.protobuf.Any": {"type": "object", "additionalProperties": True},
     HTTP_BODY: {"type": "string", "format": "binary"},
+}
+JSON_TEXTS: dict[JsonKind, Schema] = {
+    JsonKind.ANY: {},
+    JsonKind.OBJECT: {"type": "object", "additionalProperties": True},
+    JsonKind.ARRAY: {"type": "array", "items": {}},
 }
 SCALARS: dict[ScalarType, Schema] = {
     ScalarType.BOOL: {"type": "boolean"},
@@ -111,6 +116,8 @@ class Schemas:
         for field in message.fields:
             if field.name in without or (reading and (field.name == UPDATE_MASK or behaves(field, FieldBehavior.OUTPUT_ONLY))):
                 continue
+            if others_of(field) == Others.BESIDE:
+                continue
             name = json_name(field, declared=style.declared_names)
             schema = self.field(field, style, reading=reading)
             needed = behaves(field, FieldBehavior.REQUIRED) if reading else _always_printed(field, style)
@@ -123,6 +130,8 @@ class Schemas:
         schema: Schema = {"type": "object", "properties": properties}
         if required:
             schema["required"] = required
+        if any(others_of(field) for field in message.fields):
+            schema["additionalProperties"] = True
         text = comment(message.type_name)
         return {**schema, "description": text} if text else schema
 
@@ -134,6 +143,8 @@ class Schemas:
             return {"type": "object", "additionalProperties": self._element(value.value, style, reading=reading)}
         if isinstance(value, DescFieldValueMessage):
             return self._element(value.message, style, reading=reading)
+        if kind := json_kind(field):
+            return dict(JSON_TEXTS[kind])
         return self._element(value.enum if isinstance(value, DescFieldValueEnum) else value.scalar, style, reading=reading)
 
     def _element(self, element: DescMessage | DescEnum | ScalarType, style: Style, *, reading: bool) -> Schema:

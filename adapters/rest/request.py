@@ -31,16 +31,16 @@ class Request:
         headers: Header fields by lower-case name; cookies are joined, of others the last counts.
     """
 
+    __slots__ = ("_public_url", "_scope", "_trusted", "headers", "method", "path", "query")
+
     def __init__(self, scope: Scope, trusted: frozenset[str], public_url: str) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.query: bytes = scope.get("query_string", b"")
-        self.headers: Headers = {}
-        for name, value in scope["headers"]:
-            if name == b"cookie" and name in self.headers:
-                self.headers[name] += b"; " + value
-            else:
-                self.headers[name] = value
+        fields = scope["headers"]
+        self.headers: Headers = dict(fields)
+        if len(self.headers) != len(fields) and b"cookie" in self.headers:
+            self.headers[b"cookie"] = b"; ".join(value for name, value in fields if name == b"cookie")
         self._scope = scope
         self._trusted = trusted
         self._public_url = public_url
@@ -67,8 +67,7 @@ class Request:
     @property
     def peer(self) -> str:
         """Network address at the other end of the connection."""
-        client = self._scope.get("client")
-        return client[0] if client else ""
+        return (self._scope.get("client") or ("",))[0]
 
     @property
     def address(self) -> str:
@@ -82,9 +81,8 @@ class Request:
         hops = [hop.strip() for hop in forwarded.decode("latin-1").split(",") if hop.strip()]
         return next((hop for hop in reversed(hops) if hop not in self._trusted), hops[0] if hops else peer)[:64]
 
-    @property
     def base_url(self) -> str:
-        """Address under which the caller reached the server, without a path."""
+        """Return the address under which the caller reached the server, without a path."""
         return self._public_url or f"{self.scheme}://{self.host}"
 
     @property
@@ -131,4 +129,4 @@ class Request:
 
     def is_own_origin(self, origin: str) -> bool:
         """Whether an origin is that of this server."""
-        return urlsplit(origin).netloc in (self.host, urlsplit(self.base_url).netloc)
+        return urlsplit(origin).netloc in (self.host, urlsplit(self.base_url()).netloc)

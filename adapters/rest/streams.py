@@ -36,6 +36,8 @@ class Framing(Protocol):
     """How messages of a stream are written."""
 
     keep_alive: bytes
+    waits: bool
+    """Whether the status line waits for the first message, however long it takes."""
 
     def content_type(self, first: Message[Any] | None, /) -> str:
         """Return the Content-Type; `first` is the first message, where it is known."""
@@ -54,6 +56,7 @@ class Lines:
     """JSON texts, each ended by a mark."""
 
     keep_alive = b""
+    waits = False
 
     def __init__(self, encode: Encode, mark: str) -> None:
         self._encode = encode
@@ -77,8 +80,9 @@ class Events:
 
     keep_alive = b": keep-alive\n\n"
 
-    def __init__(self, encode: Encode, message: DescMessage) -> None:
+    def __init__(self, encode: Encode, message: DescMessage, *, waits: bool = False) -> None:
         self._encode = encode
+        self.waits = waits
         names = {field.name: field.local_name for field in message.fields}
         self._id = next((names[name] for name in ID_FIELDS if name in names), None)
 
@@ -101,9 +105,10 @@ class Events:
 
 
 class Bytes:
-    """The data of HttpBody messages; the first one tells the Content-Type."""
+    """The data of HttpBody messages; the first one tells the Content-Type, so nothing can be sent before it."""
 
     keep_alive = b""
+    waits = True
 
     def content_type(self, first: Message[Any] | None, /) -> str:
         """Return the type that the first message names."""
@@ -163,8 +168,7 @@ class Outgoing:
     async def _idle(self) -> None:
         """Open the answer of a silent stream, or show that it lives."""
         async with self._lock:
-            # Where the first message names the Content-Type, nothing can be sent before it.
-            if not self._started and not isinstance(self._framing, Bytes):
+            if not self._started and not self._framing.waits:
                 await self._open(None)
             elif self._started and self._framing.keep_alive:
                 await self._write(self._framing.keep_alive)
@@ -205,6 +209,16 @@ class Outgoing:
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def chunked(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the pieces of a body as they arrive; an empty one is a single empty piece, so that the service hears of it."""
+    empty = True
+    async for chunk in chunks:
+        empty = False
+        yield chunk
+    if empty:
+        yield b""
 
 
 async def lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

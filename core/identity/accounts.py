@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from sqlalchemy.exc import IntegrityError
@@ -19,6 +19,9 @@ from core.kernel.errors import AlreadyExists, InvalidArgument, NotFound
 from core.kernel.ids import new_id
 from core.storage.database import Database
 from gen.busbar.api.v1.options_pb import CredentialKind
+
+Registering = Callable[[AsyncSession, UserRow], Awaitable[None]]
+"""Does what belongs to a registration, in its unit of work."""
 
 USERNAME = re.compile(r"[a-z][a-z0-9_-]{2,31}")
 
@@ -48,6 +51,11 @@ class Accounts:
         self._database = database
         self.credentials = credentials
         self._clock = clock
+        self._registering: list[Registering] = []
+
+    def on_register(self, work: Registering) -> None:
+        """Let work be done in the unit of work of every registration, whichever door it came by."""
+        self._registering.append(work)
 
     async def register(
         self,
@@ -58,8 +66,11 @@ class Accounts:
         display_name: str = "",
         role: str = "user",
         open_session: bool = True,
+        also: Registering | None = None,
     ) -> Account:
         """Make a user, their personal organisation and, if wanted, a session, all in one transaction.
+
+        `also` is done in that transaction too, and a refusal of it undoes the rest.
 
         Raises:
             AlreadyExists: The address or the username is taken; two concurrent calls give one success.
@@ -82,6 +93,9 @@ class Accounts:
                 session.add_all([user, org])
                 await session.flush()
                 session.add(self._membership(org.id, user.id, "admin"))
+                await session.flush()
+                for work in (*self._registering, *([also] if also else [])):
+                    await work(session, user)
                 issued = None
                 if open_session:
                     issued = await self.credentials.issue(session, CredentialKind.SESSION, org.id, user_id=user.id)

@@ -43,6 +43,8 @@ MOST_REFUSED = 256
 MOST_CREDENTIAL_BYTES = 4096
 """A longer secret is refused unread: none of ours is that long."""
 
+SESSION = CredentialKind.SESSION
+
 log = structlog.get_logger("busbar.identity")
 
 
@@ -79,7 +81,7 @@ class Credentials:
             self._flusher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._flusher
-        await self.flush()
+        await self._flush_if_possible()
 
     def known(self, credential: str) -> Principal | None:
         """Return the caller from memory; None when storage must be asked."""
@@ -94,7 +96,7 @@ class Credentials:
         if principal.expires_at_us <= now:
             self._forget(digest)
             return None
-        if principal.kind == CredentialKind.SESSION and principal.expires_at_us - now < SESSION_LIFE_US // 2:
+        if principal.kind == SESSION and principal.expires_at_us - now < SESSION_LIFE_US // 2:
             principal = replace(principal, expires_at_us=now + SESSION_LIFE_US)
             self._known[digest] = principal
             self._extended[principal.credential_id] = now + SESSION_LIFE_US
@@ -172,6 +174,8 @@ class Credentials:
         bound_to: str | None = None,
         board_ids: Iterable[str] | None = None,
         expires_us: int | None = None,
+        read_only: bool = False,
+        tools: Iterable[str] | None = None,
         secret: str | None = None,
     ) -> Issued:
         """Add a credential to the caller's unit of work and return it with its secret, made here unless it is given."""
@@ -190,6 +194,8 @@ class Credentials:
             scopes=",".join(scopes),
             bound_to=bound_to,
             board_ids=None if board_ids is None else json.dumps(sorted(board_ids)),
+            read_only=read_only,
+            tools=None if tools is None else json.dumps(sorted(tools)),
             created_us=now,
             expires_us=expires_us,
         )
@@ -277,12 +283,16 @@ class Credentials:
     async def _flush_often(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
-            try:
+            with contextlib.suppress(Unavailable):
                 await self.drop_revoked()
-                await self.flush()
-            except Unavailable:
-                # Storage is away; the next use of each credential brings its time again.
-                log.warning("times of last use were not written")
+            await self._flush_if_possible()
+
+    async def _flush_if_possible(self) -> None:
+        try:
+            await self.flush()
+        except Unavailable:
+            # Storage is away; the next use of each credential brings its time again.
+            log.warning("times of last use were not written")
 
     def _forget(self, digest: str) -> None:
         principal = self._known.pop(digest, None)
@@ -304,4 +314,6 @@ def _principal(row: CredentialRow, role: str) -> Principal:
         bound_to=row.bound_to,
         board_ids=None if row.board_ids is None else frozenset(json.loads(row.board_ids)),
         expires_at_us=row.expires_us,
+        read_only=row.read_only,
+        tools=None if row.tools is None else frozenset(json.loads(row.tools)),
     )

@@ -22,6 +22,7 @@ PREFIXES = {
     CredentialKind.DEVICE_TOKEN: "plxd_",
     CredentialKind.BOARD_TOKEN: "pbt_",
     CredentialKind.LAB_TOKEN: "wm_",
+    CredentialKind.SHARE_TOKEN: "plxs_",
 }
 """Words with which secrets of a kind begin, so that people and scanners recognise them."""
 

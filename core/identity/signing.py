@@ -7,14 +7,13 @@ import hmac
 import os
 import secrets
 from pathlib import Path
-from typing import Any
-
-from joserfc import jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import OctKey
+from typing import TYPE_CHECKING, Any
 
 from core.kernel.clock import MICROSECONDS, Clock
 from core.kernel.settings import Settings
+
+if TYPE_CHECKING:
+    from joserfc.jwk import OctKey
 
 KEY_FILE = "secret.key"
 KEY_BYTES = 32
@@ -80,17 +79,24 @@ class Signer:
 
     @property
     def _key(self) -> OctKey:
+        from joserfc.jwk import OctKey  # noqa: PLC0415 - cryptography takes 8 MiB, which few servers need
+
         if self._known is None:
             self._known = OctKey.import_key(self._secret.derive(self._purpose))
         return self._known
 
     def sign(self, claims: dict[str, Any], seconds: int) -> str:
         """Return a token that works for some seconds."""
+        from joserfc import jwt  # noqa: PLC0415 - as above
+
         now = self._clock.now_us() // MICROSECONDS
         return jwt.encode({"alg": ALGORITHM}, {**claims, "iat": now, "exp": now + seconds}, self._key)
 
     def verify(self, token: str) -> dict[str, Any] | None:
         """Return the claims of a token; None when it was not signed here for this purpose, or has expired."""
+        from joserfc import jwt  # noqa: PLC0415 - as above
+        from joserfc.errors import JoseError  # noqa: PLC0415
+
         try:
             claims = jwt.decode(token, self._key, algorithms=[ALGORITHM]).claims
         except (JoseError, ValueError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Index, UniqueConstraint
+from sqlalchemy import BigInteger, Index, UniqueConstraint, false
 from sqlmodel import Field, SQLModel
 
 
@@ -66,7 +66,25 @@ class CredentialRow(SQLModel, table=True):
     scopes: str = Field(default="*", max_length=1000)
     bound_to: str | None = Field(default=None, max_length=256, index=True)
     board_ids: str | None = None
+    read_only: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
+    tools: str | None = None
     created_us: int = Field(sa_type=BigInteger)
     expires_us: int | None = Field(default=None, sa_type=BigInteger)
     last_used_us: int | None = Field(default=None, sa_type=BigInteger)
     revoked_us: int | None = Field(default=None, sa_type=BigInteger, index=True)
+
+
+class ToolCallRow(SQLModel, table=True):
+    """A call of a tool by an agent, and what it came to."""
+
+    __tablename__ = "tool_call"  # pyright: ignore[reportAssignmentType] - SQLModel takes a plain name
+    __table_args__ = (Index("ix_tool_call_user", "user_id", "at_us", "id"), Index("ix_tool_call_at", "at_us"))
+
+    id: str = Field(primary_key=True, max_length=64)
+    org_id: str = Field(max_length=64)
+    user_id: str | None = Field(default=None, max_length=64)
+    credential_id: str = Field(max_length=64)
+    tool: str = Field(max_length=128)
+    outcome: str = Field(max_length=32)
+    duration_us: int = Field(sa_type=BigInteger)
+    at_us: int = Field(sa_type=BigInteger)

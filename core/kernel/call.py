@@ -33,6 +33,8 @@ class Principal:
         bound_to: Id of the board or source to which the credential is bound.
         board_ids: Boards that the credential may touch; None for all.
         expires_at_us: When the credential ends; None for never.
+        read_only: Whether it may change nothing, whatever its scopes say.
+        tools: Names of the tools that it may call, and nothing else on any door; None for no such limit.
     """
 
     credential_id: str
@@ -44,9 +46,13 @@ class Principal:
     bound_to: str | None = None
     board_ids: frozenset[str] | None = None
     expires_at_us: int | None = None
+    read_only: bool = False
+    tools: frozenset[str] | None = None
 
     def may(self, scope: str) -> bool:
-        """Whether the credential holds a scope."""
+        """Whether the credential holds a scope; a read-only one holds none but those for reading."""
+        if self.read_only and scope.rpartition(":")[2] != "read":
+            return False
         return scope in self.scopes or "*" in self.scopes
 
 
@@ -88,7 +94,7 @@ class Call:
         request_id: Names the call in logs and answers.
         idempotency_key: Names a request that may be sent again.
         if_match: Revision that the caller wants to change.
-        base_url: Address under which the caller reached the server, without a path.
+        base: Tells the address under which the caller reached the server; few ask, so it is worked out only then.
         raw: Body as it came, for an rpc with `raw_body`.
         client_id: Names a live connection.
         sent_cookie: Returns the value of a cookie that came along, for rpcs that know a browser by more than a credential.
@@ -111,7 +117,7 @@ class Call:
     request_id: str = field(default_factory=new_request_id)
     idempotency_key: str | None = None
     if_match: str | None = None
-    base_url: str = ""
+    base: Callable[[], str] = str
     raw: bytes | None = None
     client_id: str | None = None
     sent_cookie: Callable[[str], str | None] = lambda _name: None
@@ -125,6 +131,11 @@ class Call:
     cookies: list[Cookie] = field(default_factory=list[Cookie])
     location: str | None = None
     on_end: list[Callable[[], None]] = field(default_factory=list["Callable[[], None]"])
+
+    @property
+    def base_url(self) -> str:
+        """Address under which the caller reached the server, without a path; empty where the door cannot tell."""
+        return self.base()
 
     @property
     def caller(self) -> Principal:

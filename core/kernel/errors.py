@@ -7,11 +7,11 @@ DomainError
 ├── NotFound             does not exist, or must not be known to exist
 ├── AlreadyExists        a unique thing is taken
 ├── FailedPrecondition   the state of the system forbids it
-├── Aborted              lost a race, or a stale revision
+├── Aborted              lost a race, or a stale revision; `PreconditionFailed` where a header named the revision
 ├── ResourceExhausted    a rate or quota; `TooLarge` for sizes
 ├── DeadlineExceeded     took longer than the caller waits
 ├── Unimplemented        this door cannot do it
-├── Unavailable          cannot be done now; a later try may succeed
+├── Unavailable          cannot be done now; a later try may succeed. `UpstreamFailed` for the fault of another server
 └── Internal             a defect; the details are in the log only
 """
 
@@ -135,6 +135,10 @@ class Aborted(DomainError):
     default_reason = ErrorReason.REVISION_CONFLICT
 
 
+class PreconditionFailed(Aborted):
+    """The thing is not at the revision that the call's `if_match` names."""
+
+
 class ResourceExhausted(DomainError):
     """A rate or a quota is used up."""
 
@@ -165,6 +169,12 @@ class Unavailable(DomainError):
 
     code = "UNAVAILABLE"
     default_reason = ErrorReason.STORAGE_UNAVAILABLE
+
+
+class UpstreamFailed(Unavailable):
+    """Another server that the call depends on failed or cannot be reached."""
+
+    default_reason = ErrorReason.UPSTREAM_FAILED
 
 
 class Internal(DomainError):

@@ -2,7 +2,8 @@
 
 A name is resolved once, every address it resolves to is checked, and the connection goes to a checked address, so an answer of
 the name server that changes in between has no effect. `Host` and the TLS name stay those of the URL. Redirects are not
-followed, since each would be a new address; proxies and credentials of the environment are not used.
+followed, since each would be a new address, but where the caller says so, and then each is checked like the first; proxies and
+credentials of the environment are not used.
 
 OutgoingError
 ├── AddressRefused    the URL or the address behind it is not one to call; a later try will not help
@@ -16,7 +17,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -122,6 +124,19 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes
     cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """An answer whose body is on its way.
+
+    Attributes:
+        status: HTTP status.
+        body: Its bytes as they arrive.
+    """
+
+    status: int
+    body: AsyncIterator[bytes]
 
 
 def forms(address: Address) -> list[Address]:
@@ -315,18 +330,39 @@ class OutgoingClient:
         """
         seconds = self._seconds if seconds is None else seconds
         limit = self._max_bytes if max_bytes is None else max_bytes
-        try:
+        with _failures(seconds):
             async with asyncio.timeout(seconds):
                 answer = await self._exchange(method, url, headers, content, limit)
-        except (TimeoutError, httpx.TimeoutException) as error:
-            raise OutgoingTimeout(f"no whole answer within {seconds:g} seconds") from error
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise AddressRefused("only http and https addresses can be called") from error
-        except (httpx.HTTPError, OSError) as error:
-            raise TransportFailed(str(error) or type(error).__name__) from error
         if answer.cut and not cut:
             raise AnswerTooLarge(f"the answer is larger than {limit} bytes", answer.status)
         return answer
+
+    @asynccontextmanager
+    async def download(self, url: str, *, seconds: float, redirects: int = 0) -> AsyncGenerator[Incoming]:
+        """Get something that is too large to be kept in memory. The caller reads the body, and says how much is enough.
+
+        Args:
+            url: Where from; http or https.
+            seconds: Limit for everything until the context ends.
+            redirects: How many to follow. Each leads to an address that is checked as the first one is.
+
+        Raises:
+            AddressRefused: The URL, one that it leads to, or an address behind its name, is not one to call.
+            OutgoingTimeout: The body did not come whole in time.
+            TransportFailed: There was no connection, or no HTTP on it.
+        """
+        with _failures(seconds):
+            async with asyncio.timeout(seconds):
+                request = self._client.build_request("GET", url)
+                for left in range(redirects, -1, -1):
+                    response = await self._client.send(request, stream=True)
+                    try:
+                        if response.next_request is None or not left:
+                            yield Incoming(response.status_code, response.aiter_raw())
+                            return
+                        request = response.next_request
+                    finally:
+                        await response.aclose()
 
     async def _exchange(
         self, method: str, url: str, headers: Mapping[str, str] | None, content: bytes | None, limit: int
@@ -350,3 +386,16 @@ class OutgoingClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+@contextmanager
+def _failures(seconds: float) -> Iterator[None]:
+    """Turn what httpx and the system raise into the errors of this module."""
+    try:
+        yield
+    except (TimeoutError, httpx.TimeoutException) as error:
+        raise OutgoingTimeout(f"no whole answer within {seconds:g} seconds") from error
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        raise AddressRefused("only http and https addresses can be called") from error
+    except (httpx.HTTPError, OSError) as error:
+        raise TransportFailed(str(error) or type(error).__name__) from error

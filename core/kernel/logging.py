@@ -53,8 +53,8 @@ _SECRET_TEXTS = (
     re.compile(r"(://[^\s:/@]*:)[^\s/@]+(?=@)"),
 )
 
-# Libraries whose own chatter is about their insides.
-_QUIET = ("aiosqlite", "alembic", "httpcore", "httpx", "sqlalchemy")
+# Libraries whose own chatter is about their insides, or about what passes through them.
+_QUIET = ("aiosqlite", "alembic", "httpcore", "httpcore2", "httpx", "httpx2", "openai", "sqlalchemy")
 
 
 def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:

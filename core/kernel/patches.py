@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from protobuf import Message
@@ -10,7 +11,7 @@ from protobuf.wkt import FieldMask
 from core.kernel.errors import FieldViolation, InvalidArgument
 
 
-def named_values(request: Message[Any], *fields: str, nullable: tuple[str, ...] = ()) -> dict[str, Any]:
+def named_values(request: Message[Any], *fields: str, nullable: Collection[str] = ()) -> dict[str, Any]:
     """Return the new values of the fields to change: those of `update_mask`, or without one those that are present.
 
     A field that the mask names and the request does not hold is null, which only `nullable` fields may be.

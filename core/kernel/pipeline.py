@@ -19,10 +19,12 @@ from protobuf import Message
 from core.kernel.call import Call, Ended, Principal, current_call
 from core.kernel.errors import DomainError, Internal, PermissionDenied, Unauthenticated, Unavailable
 from core.kernel.limits import Limiter
-from core.kernel.rpc import ROLES, Rpc
+from core.kernel.rpc import Rpc
 from core.kernel.validation import validate
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
-from gen.busbar.api.v1.options_pb import Access, Limit
+from gen.busbar.api.v1.options_pb import Limit
+
+BY_ADDRESS = Limit.Per.ADDRESS
 
 log = structlog.get_logger("busbar.call")
 
@@ -121,26 +123,31 @@ class Platform:
     async def _admit(self, rpc: Rpc, call: Call) -> None:
         """Let a call in to an rpc, or refuse it: credential, rate, scope and role. Reads nothing of the request."""
         current_call.set(call)
-        self._refuse_when_draining()
-        access = rpc.access
+        if self.draining:
+            raise _going_down()
+        gate = rpc.gate
         default = None if rpc.limits else call.default_limit
-        if default is not None and default.per == Limit.Per.ADDRESS:
+        by_address = default is not None and default.per == BY_ADDRESS
+        if by_address:
             # The address is known without a credential, so guesses at credentials count too.
-            self.count(call.door, default, call.address)
-            default = None
-        principal = await self._principal(rpc, call)
-        for limit in rpc.limits or ((default,) if default else ()):
-            if limit.per != Limit.Per.FIELD:
-                self._limit(rpc, limit, call, principal)
+            self._limit(rpc, call, None)
+        principal = await self._holder(call) if call.credential else None
+        if principal is not None and gate.kinds and principal.kind not in gate.kinds:
+            principal = None
+        if principal is None and not gate.public:
+            raise self._unauthenticated(call)
+        if self.limiter.enabled and not by_address:
+            self._limit(rpc, call, principal)
         call.principal = principal
-        if access.level != Access.Level.PUBLIC and principal is not None:
-            if access.scope and not principal.may(access.scope):
+        if principal is not None and not gate.public:
+            if principal.read_only or principal.tools is not None:
+                _require_reach(rpc, principal)
+            if gate.scope and not principal.may(gate.scope):
                 raise PermissionDenied(
-                    f"insufficient scope: {access.scope} required", reason=ErrorReason.SCOPE_MISSING, scope=access.scope
+                    f"insufficient scope: {gate.scope} required", reason=ErrorReason.SCOPE_MISSING, scope=gate.scope
                 )
-            needed = ROLES.get(access.level, ())
-            if needed and principal.role not in needed:
-                raise PermissionDenied(f"{needed[0]} role required", role=needed[0])
+            if gate.roles and principal.role not in gate.roles:
+                raise PermissionDenied(f"{gate.roles[0]} role required", role=gate.roles[0])
         call.admitted = rpc
 
     async def identify(self, call: Call) -> Principal:
@@ -150,21 +157,10 @@ class Platform:
             Unauthenticated: There is no credential, it does not count, or the door does not take its kind.
             Unavailable: The server is going down.
         """
-        self._refuse_when_draining()
+        if self.draining:
+            raise _going_down()
         principal = await self._holder(call)
         if principal is None:
-            raise self._unauthenticated(call)
-        return principal
-
-    def _refuse_when_draining(self) -> None:
-        if self.draining:
-            raise Unavailable("the server is going down", reason=ErrorReason.SHUTTING_DOWN, retry_after=1)
-
-    async def _principal(self, rpc: Rpc, call: Call) -> Principal | None:
-        principal = await self._holder(call)
-        if principal is not None and rpc.access.kinds and principal.kind not in rpc.access.kinds:
-            principal = None
-        if principal is None and rpc.access.level != Access.Level.PUBLIC:
             raise self._unauthenticated(call)
         return principal
 
@@ -183,14 +179,18 @@ class Platform:
             return None
         return principal
 
-    def _limit(self, rpc: Rpc, limit: Limit, call: Call, principal: Principal | None) -> None:
-        who = call.address if limit.per == Limit.Per.ADDRESS or principal is None else principal.credential_id
+    def _limit(self, rpc: Rpc, call: Call, principal: Principal | None) -> None:
         # A limit that an rpc states is its own; one that the door brings is shared by all rpcs that state none.
-        self.count(rpc.name if rpc.limits else call.door, limit, who)
+        what, limits = rpc.name, rpc.gate.limits
+        if not rpc.limits:
+            what, limits = call.door, (call.default_limit,) if call.default_limit else ()
+        for limit in limits:
+            who = call.address if principal is None or limit.per == BY_ADDRESS else principal.credential_id
+            self.count(what, limit, who)
 
     def count(self, what: str, limit: Limit, who: str) -> None:
         """Count one call of somebody against a limit. Raises ResourceExhausted."""
-        self.limiter.check((what, limit.per, who), limit.requests, limit.window_seconds)
+        self.limiter.check((limit.group or what, limit.per, who), limit.requests, limit.window_seconds)
 
     async def invoke(self, rpc: Rpc, request: Any, call: Call) -> Any:  # noqa: ANN401 - the message class differs by rpc
         """Run one call and return its answer, or the stream of its answers.
@@ -249,10 +249,9 @@ class Platform:
         # A raw body is checked by its service in one pass of its own; the message is empty then.
         if call.raw is None:
             validate(request)
-        for limit in rpc.limits:
-            if limit.per == Limit.Per.FIELD:
-                key = (rpc.name, getattr(request, limit.field), call.caller.org_id)
-                self.limiter.check(key, limit.requests, limit.window_seconds)
+        for limit in rpc.gate.field_limits:
+            key = (limit.group or rpc.name, getattr(request, limit.field), call.caller.org_id)
+            self.limiter.check(key, limit.requests, limit.window_seconds)
 
     async def _once(self, rpc: Rpc, request: Message[Any], call: Call, store: IdempotencyStore) -> Message[Any]:
         """Run a request at most once for its idempotency key."""
@@ -286,6 +285,19 @@ def _without_secrets(rpc: Rpc, answer: Message[Any]) -> bytes:
     for name in rpc.secrets:
         copy.clear_field(name)
     return copy.to_binary()
+
+
+def _require_reach(rpc: Rpc, principal: Principal) -> None:
+    """Hold a credential to what its owner narrowed it to. A socket is let in: what is written on it needs its own scope."""
+    if principal.read_only and rpc.mutates and rpc.socket is None:
+        raise PermissionDenied("this key is read-only", reason=ErrorReason.SCOPE_MISSING)
+    if principal.tools is not None and (rpc.tool is None or rpc.tool.name not in principal.tools):
+        what = rpc.name if rpc.tool is None else rpc.tool.name
+        raise PermissionDenied(f"this key may not call {what}", reason=ErrorReason.SCOPE_MISSING)
+
+
+def _going_down() -> Unavailable:
+    return Unavailable("the server is going down", reason=ErrorReason.SHUTTING_DOWN, retry_after=1)
 
 
 def _defect(rpc: Rpc, call: Call, error: Exception) -> Internal:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from protobuf import DescFieldValueList, DescFieldValueMessage, DescMessage, DescMethod, DescService, Message
@@ -13,6 +13,7 @@ from protobuf import DescFieldValueList, DescFieldValueMessage, DescMessage, Des
 from core.kernel.call import Call
 from gen.busbar.api.v1.options_pb import (
     Access,
+    CredentialKind,
     Limit,
     Rest,
     Socket,
@@ -39,6 +40,40 @@ class BindingError(TypeError):
     """The proto and the code do not agree. Stops the server at start, naming the rpc."""
 
 
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What is asked of every caller of an rpc: its options `access` and `limit`, read once, since messages are slow to ask.
+
+    Attributes:
+        public: Whether anybody may call.
+        roles: Roles that may call, the least of them first; empty for all.
+        scope: Scope that the credential must hold; empty for none.
+        kinds: Kinds of credentials that count; empty for all.
+        limits: Limits by caller or address.
+        field_limits: Limits by the value of a field.
+    """
+
+    public: bool
+    roles: tuple[str, ...]
+    scope: str
+    kinds: frozenset[CredentialKind]
+    limits: tuple[Limit, ...]
+    field_limits: tuple[Limit, ...]
+
+    @classmethod
+    def of(cls, access: Access, limits: tuple[Limit, ...]) -> Gate:
+        """Return the gate of an rpc with these options."""
+        by_field = tuple(limit for limit in limits if limit.per == Limit.Per.FIELD)
+        return cls(
+            public=access.level == Access.Level.PUBLIC,
+            roles=ROLES.get(access.level, ()),
+            scope=access.scope,
+            kinds=frozenset(access.kinds),
+            limits=tuple(limit for limit in limits if limit not in by_field),
+            field_limits=by_field,
+        )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Rpc:
     """One rpc with its handler and its options.
@@ -51,6 +86,7 @@ class Rpc:
         handler: Bound method that serves it.
         client_streams: Whether the caller sends a stream.
         server_streams: Whether the answer is a stream.
+        gate: What is asked of every caller.
         http: HTTP rules, the main one first; empty when it has no plain HTTP form.
         mutates: Whether it may change anything: not bound to GET only, and no read-only tool.
         secrets: Top-level fields of the answer that are shown once.
@@ -73,6 +109,11 @@ class Rpc:
     http: tuple[HttpRule, ...]
     mutates: bool
     secrets: tuple[str, ...]
+    gate: Gate = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Read what every caller is asked."""
+        object.__setattr__(self, "gate", Gate.of(self.access, self.limits))
 
 
 def bind(service: DescService, implementation: object) -> list[Rpc]:
@@ -100,7 +141,7 @@ def _bind_method(service: DescService, method: DescMethod, implementation: objec
     if surface == Surface.UNSPECIFIED:
         raise BindingError(f"{service.type_name} does not name its surface")
     http = _http_rules(options[ext_http] if options and ext_http in options else None)
-    _check_paths(name, method.input, http)
+    _check_fields(name, method, http)
     tool = options[ext_tool] if options and ext_tool in options else None
     return Rpc(
         name=name,
@@ -169,14 +210,16 @@ def path_variables(path: str) -> list[str]:
     return PATH_VARIABLE.findall(path)
 
 
-def _check_paths(name: str, message: DescMessage, rules: tuple[HttpRule, ...]) -> None:
+def _check_fields(name: str, method: DescMethod, rules: tuple[HttpRule, ...]) -> None:
+    """Check that the fields which HTTP rules name are there."""
     for rule in rules:
         for variable in path_variables(verb_and_path(rule)[1]):
-            if not _has_field(message, variable.split(".")):
-                raise BindingError(f"the path of {name} names {variable}, which {message.type_name} does not have")
-        for part in (rule.body, rule.response_body):
-            if part not in ("", "*") and rule.body == part and not _has_field(message, [part]):
-                raise BindingError(f"the body of {name} is {part}, which {message.type_name} does not have")
+            if not _has_field(method.input, variable.split(".")):
+                raise BindingError(f"the path of {name} names {variable}, which {method.input.type_name} does not have")
+        if rule.body not in ("", "*") and not _has_field(method.input, [rule.body]):
+            raise BindingError(f"the body of {name} is {rule.body}, which {method.input.type_name} does not have")
+        if rule.response_body and not _has_field(method.output, [rule.response_body]):
+            raise BindingError(f"the answer of {name} is {rule.response_body}, which {method.output.type_name} does not have")
 
 
 def _has_field(message: DescMessage, path: list[str]) -> bool:

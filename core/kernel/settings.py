@@ -1,6 +1,8 @@
 """The typed tree of settings: default < file < `BUSBAR_...` environment < flag.
 
-Nested settings are spelled with two underscores in the environment: `BUSBAR_LIMITS__BOARDS=100`.
+Nested settings are spelled with two underscores in the environment: `BUSBAR_QUOTAS__BOARDS=100`. Lists are separated by commas,
+`BUSBAR_CORS_ORIGINS=https://a.example,https://b.example`, and so are pairs, `BUSBAR_LISTEN=maker=:8788,plans=:8099`; JSON will
+do as well.
 """
 
 from __future__ import annotations
@@ -8,10 +10,18 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_origin
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 CONFIG_FILE = "busbar.toml"
 """Name of the settings file, looked for in the working directory and in the data directory, whose file has the last word."""
@@ -39,7 +49,15 @@ def _checked(text: str) -> str:
     return text
 
 
+def _checked_url(text: str) -> str:
+    parts = urlsplit(text)
+    if text and (parts.scheme not in ("http", "https") or not parts.hostname):
+        raise ValueError("must be an http or https address, such as http://127.0.0.1:11434/v1")
+    return text
+
+
 Address = Annotated[str, AfterValidator(_checked)]
+WebAddress = Annotated[str, AfterValidator(_checked_url)]
 Surface = Literal["maker", "lab", "telemetry", "plans"]
 
 
@@ -49,6 +67,8 @@ class Quotas(BaseModel):
     boards: int = Field(default=50, description="Boards of one user.")
     projects: int = Field(default=100, description="Projects of one user.")
     agent_keys: int = Field(default=25, description="Live agent keys of one user.")
+    artifacts: int = Field(default=200, description="Firmware artifacts of one project.")
+    plugin_instances: int = Field(default=200, description="Plugin instances of one organisation.")
     points_per_request: int = Field(default=10_000, description="Points of one ingest request.")
     ingest_body_bytes: int = Field(default=5_242_880, description="Bytes of an ingest body, as received and after inflation.")
 
@@ -79,6 +99,30 @@ class Stream(BaseModel):
     execute: bool = Field(default=False, description="Whether dashboards may run commands in the shell of a device.")
 
 
+class Mqtt(BaseModel):
+    """The MQTT broker through which boards are announced to homes."""
+
+    url: str = Field(
+        default="",
+        pattern=r"^$|^mqtts?://[^/\s]+/?$",
+        description="Address of the broker, mqtt://HOST:PORT or mqtts://HOST:PORT; no board is announced when empty.",
+    )
+    username: str = Field(default="", description="Name to sign in with; empty where the broker asks for none.")
+    password: SecretStr = Field(default=SecretStr(""), description="Password to sign in with.")
+    prefix: str = Field(
+        default="homeassistant", pattern=r"^[^+#\s]+$", description="First words of discovery topics, as set in Home Assistant."
+    )
+    topics: str = Field(default="plynx", pattern=r"^[^+#\s/]+$", description="First word of the topics of boards.")
+
+
+class Classrooms(BaseModel):
+    """How classrooms behave."""
+
+    teachers_only: bool = Field(
+        default=False, description="Whether only users of the role teacher or admin may make classrooms."
+    )
+
+
 class Lab(BaseModel):
     """How the lab behaves."""
 
@@ -89,6 +133,23 @@ class Lab(BaseModel):
         description="Further origins whose pages may call the lab; it takes no cookies as credentials.",
     )
     rate_limit_per_minute: int = Field(default=300, ge=1, description="Calls from one address that is not local, in a minute.")
+    plugin_poll_seconds: float = Field(
+        default=1.0, ge=0, description="Seconds between two polls of a plugin instance; 0 polls none."
+    )
+    plugin_timeout_seconds: float = Field(default=10.0, gt=0, description="Seconds that a plugin may take for one answer.")
+    plugin_yield_seconds: float = Field(
+        default=30.0,
+        ge=0,
+        description="Seconds for which an instance is not polled after others stored values of its channels.",
+    )
+    plugin_uploads: bool = Field(
+        default=True, description="Whether administrators of the oldest organisation may install wheels, which are code."
+    )
+    update_folder: Path | None = Field(
+        default=None, description="Folder of update bundles, which an updater may watch; `updates` in the data directory."
+    )
+    github_repo: str = Field(default="", description="Project whose newest release the lab compares with; none when empty.")
+    github_api: WebAddress = Field(default="https://api.github.com", description="Address of the API that tells its releases.")
 
 
 class Outgoing(BaseModel):
@@ -96,6 +157,60 @@ class Outgoing(BaseModel):
 
     local: bool = Field(default=True, description="Private and loopback addresses too, where receivers in a lab stand.")
     allow_networks: list[str] = Field(default_factory=list[str], description="Further networks, such as 198.18.0.0/15.")
+
+
+class Payments(BaseModel):
+    """Who takes the money for priced listings of the marketplace. Without any they cannot be published."""
+
+    manual: Literal["off", "at_once", "on_confirmation"] = Field(
+        default="off",
+        description="Money that changes hands elsewhere: purchases are complete at once, or when the creator confirms them.",
+    )
+    checkout_url: str = Field(
+        default="",
+        description="Address of a checkout server, which goes before `manual`; core/maker/checkout.py has the protocol.",
+    )
+    checkout_secret: SecretStr = Field(
+        default=SecretStr(""),
+        description="Secret shared with the checkout server; several with blanks between them, of which the first signs.",
+    )
+    checkout_name: str = Field(
+        default="checkout", pattern="^[a-z][a-z0-9-]{0,31}$", description="Name of the checkout server, shown on purchases."
+    )
+    checkout_timeout_seconds: float = Field(default=10.0, gt=0, description="Seconds that the checkout server may take.")
+    webhook_tolerance_seconds: int = Field(
+        default=300, gt=0, description="Seconds by which the time of a signed event may differ from the server's."
+    )
+
+    @model_validator(mode="after")
+    def _checkout_is_whole(self) -> Payments:
+        if bool(self.checkout_url) != bool(self.checkout_secret.get_secret_value().strip()):
+            raise ValueError("checkout_url and checkout_secret go together")
+        if self.checkout_url and not self.checkout_url.startswith(("http://", "https://")):
+            raise ValueError("checkout_url must be an http or https address")
+        if self.checkout_name in ("free", "manual"):
+            raise ValueError("checkout_name must not be that of a provider of the server's own")
+        return self
+
+
+class Environment(EnvSettingsSource):
+    """The environment, in which lists and pairs need no JSON."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:  # noqa: ANN401 - as in the base
+        """Return the value of a variable."""
+        kind = get_origin(getattr(field, "annotation", None))
+        text = str(value).strip()
+        if kind not in (list, dict) or text[:1] in ("[", "{"):
+            return super().decode_complex_value(field_name, field, value)
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        return parts if kind is list else dict(_pair(part) for part in parts)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"{text} is not NAME=VALUE")
+    return name.strip(), value.strip()
 
 
 class Settings(BaseSettings):
@@ -110,6 +225,7 @@ class Settings(BaseSettings):
     listen: dict[Surface, Address] = Field(
         default_factory=dict[Surface, Address], description="Further HTTP listeners, by surface."
     )
+    tool_call_days: int = Field(default=90, ge=0, description="Days for which calls of tools are kept; 0 keeps them for ever.")
     public_url: str = Field(
         default="", description="Address under which browsers and devices reach the server; guessed when empty."
     )
@@ -152,12 +268,25 @@ class Settings(BaseSettings):
     )
     oidc_auto_create_users: bool = Field(default=True, description="Whether such users are made at all.")
     oidc_org_id: str = Field(default="", description="Their organisation; that of the first administrator when empty.")
+    ai_base_url: WebAddress = Field(
+        default="", description="Address of a model provider that speaks the OpenAI protocol; without it nothing asks a model."
+    )
+    ai_key: SecretStr = Field(default=SecretStr(""), description="Key for the model provider; empty where it asks for none.")
+    ai_model: str = Field(default="", description="Model to ask where the caller names none.")
+    ai_timeout_seconds: float = Field(default=30.0, gt=0, description="Seconds that the model provider may take to answer.")
+    ai_completions: Literal["chat", "completions"] = Field(
+        default="chat",
+        description="How code is completed: by a prompt to /chat/completions, or by /completions with prefix and suffix.",
+    )
     quotas: Quotas = Field(default_factory=Quotas, description="How much an account may hold.")
     storage: Storage = Field(default_factory=Storage, description="How storage behaves.")
     live: Live = Field(default_factory=Live, description="How live streams behave.")
     stream: Stream = Field(default_factory=Stream, description="How live telemetry behaves.")
+    mqtt: Mqtt = Field(default_factory=Mqtt, description="The broker through which boards are announced to homes.")
+    classrooms: Classrooms = Field(default_factory=Classrooms, description="How classrooms behave.")
     lab: Lab = Field(default_factory=Lab, description="How the lab behaves.")
     outgoing: Outgoing = Field(default_factory=Outgoing, description="Which addresses that users gave may be called.")
+    payments: Payments = Field(default_factory=Payments, description="Who takes the money for priced listings.")
 
     @property
     def database_url(self) -> str:
@@ -180,12 +309,12 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Put the flags before the environment, and the environment before the files."""
-        del dotenv_settings, file_secret_settings
+        del env_settings, dotenv_settings, file_secret_settings
         here = TomlConfigSettingsSource(settings_cls, Path(CONFIG_FILE))
         flags = getattr(init_settings, "init_kwargs", {})
         data = flags.get("data") or os.environ.get(f"{PREFIX}DATA") or here().get("data") or "data"
         kept = TomlConfigSettingsSource(settings_cls, Path(data) / CONFIG_FILE)
-        return init_settings, env_settings, kept, here
+        return init_settings, Environment(settings_cls), kept, here
 
 
 def unknown_names(settings: Settings) -> list[str]:

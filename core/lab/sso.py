@@ -34,7 +34,7 @@ from gen.busbar.lab.v1.sso_pb import (
 
 PATH = "/api/v1/auth/sso"
 COOKIE = "lab_sso"
-TEMPORARY_REDIRECT, BAD_REQUEST, MISCONFIGURED, BAD_GATEWAY = 307, 400, 500, 502
+TEMPORARY_REDIRECT, BAD_REQUEST, MISCONFIGURED = 307, 400, 500
 FRONTEND = "http://localhost:5173"
 
 _BROWSER = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -79,7 +79,7 @@ class SsoService:
         try:
             location = await self._provider.authorize_url(attempt.state, attempt.verifier, redirect_uri)
         except ProviderFailed as error:
-            raise _bad_gateway(call, error) from error
+            raise _bad_gateway(error) from error
         call.cookies.append(Cookie(COOKIE, browser, ATTEMPT_SECONDS))
         call.status, call.location = TEMPORARY_REDIRECT, location
         return AuthorizeSsoResponse(location=location)
@@ -118,7 +118,7 @@ class SsoService:
         try:
             claims = await self._provider.identify(code, attempt.verifier, attempt.redirect_uri)
         except ProviderFailed as error:
-            raise _bad_gateway(call, error) from error
+            raise _bad_gateway(error) from error
         try:
             return identity_of(claims)
         except InvalidArgument:
@@ -171,6 +171,5 @@ def _refused(call: Call, text: str) -> DomainError:
     return InvalidArgument(text)
 
 
-def _bad_gateway(call: Call, error: ProviderFailed) -> DomainError:
-    call.status = BAD_GATEWAY
+def _bad_gateway(error: ProviderFailed) -> DomainError:
     return Unavailable(str(error), reason=ErrorReason.UPSTREAM_FAILED)

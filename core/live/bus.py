@@ -128,6 +128,18 @@ class Subscription:
         self._bus.counters.delivered += 1
         return item
 
+    def follow(self, topic: Topic) -> None:
+        """Read a further topic from now on; does nothing for one that is read already."""
+        if topic not in self.topics and not self._ended:
+            self.topics.append(topic)
+            self._bus.add(self, topic)
+
+    def leave(self, topic: Topic) -> None:
+        """Read a topic no more; what waits of it stays. Does nothing for one that is not read."""
+        if topic in self.topics:
+            self.topics.remove(topic)
+            self._bus.remove(self, [topic])
+
     def __aiter__(self) -> Self:
         return self
 
@@ -150,7 +162,7 @@ class Subscription:
     def end(self) -> None:
         """Take no more events; the iterator ends after those that wait."""
         self._ended = True
-        self._bus.remove(self)
+        self._bus.remove(self, self.topics)
         self._alert()
 
     def close(self) -> None:
@@ -252,8 +264,12 @@ class Bus:
             reader.end()
             return reader
         for topic in wanted:
-            self._readers[topic] = (*self._readers.get(topic, ()), reader)
+            self.add(reader, topic)
         return reader
+
+    def add(self, reader: Subscription, topic: Topic) -> None:
+        """Let a reader hear of a topic."""
+        self._readers[topic] = (*self._readers.get(topic, ()), reader)
 
     def _resume(self, reader: Subscription, topics: list[Topic], after: int) -> None:
         entries = self._memory.since(topics, after) if self._started <= after <= self.cursor else None
@@ -262,9 +278,9 @@ class Bus:
         else:
             reader.replay(entries)
 
-    def remove(self, reader: Subscription) -> None:
-        """Forget a reader, and every topic that had no other."""
-        for topic in reader.topics:
+    def remove(self, reader: Subscription, topics: list[Topic]) -> None:
+        """Let a reader hear of topics no more, and forget every topic that had no other."""
+        for topic in topics:
             left = tuple(other for other in self._readers.get(topic, ()) if other is not reader)
             if left:
                 self._readers[topic] = left

@@ -58,6 +58,14 @@ class Reader(Protocol):
         """Return the next item, a `Lagged` notice among them, as soon as there is one."""
         ...
 
+    def follow(self, topic: Topic) -> None:
+        """Read a further topic from now on; does nothing for one that is read already."""
+        ...
+
+    def leave(self, topic: Topic) -> None:
+        """Read a topic no more; what waits of it stays. Does nothing for one that is not read."""
+        ...
+
     def drain(self) -> list[tuple[int, object]]:
         """Return all that waits now, without waiting; for readers that send in batches."""
         ...

@@ -9,15 +9,13 @@ from sqlalchemy import func, or_, tuple_
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from core.identity.credentials import Credentials
+from core.foundations import Foundations
 from core.identity.tables import CredentialRow
 from core.kernel.call import Call
-from core.kernel.clock import Clock, from_timestamp, to_timestamp
+from core.kernel.clock import from_timestamp, to_timestamp
 from core.kernel.errors import FailedPrecondition, InvalidArgument, NotFound
 from core.kernel.pages import decode_cursor, encode_cursor, page_limit
-from core.kernel.settings import Quotas
 from core.maker.boards import BoardService
-from core.storage.database import Database
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
 from gen.busbar.api.v1.options_pb import CredentialKind
 from gen.busbar.maker.v1.agent_keys_pb import (
@@ -37,14 +35,13 @@ READ_SCOPES = ("boards:read", "pins:read", "projects:read")
 class AgentKeyService:
     """Issues, lists and revokes the caller's keys."""
 
-    def __init__(
-        self, database: Database, credentials: Credentials, boards: BoardService, clock: Clock, quotas: Quotas
-    ) -> None:
-        self._database = database
-        self._credentials = credentials
+    def __init__(self, found: Foundations, boards: BoardService) -> None:
+        self._found = found
+        self._database = found.database
+        self._credentials = found.credentials
         self._boards = boards
-        self._clock = clock
-        self._quotas = quotas
+        self._clock = found.clock
+        self._quotas = found.settings.quotas
 
     async def create_agent_key(self, request: CreateAgentKeyRequest, call: Call) -> CreatedAgentKey:
         """Issue a key for boards that the caller owns."""
@@ -52,7 +49,9 @@ class AgentKeyService:
         expires = from_timestamp(request.expires_at)
         if expires is not None and expires <= self._clock.now_us():
             raise InvalidArgument.field("expires_at", "must be in the future")
-        boards = None if request.board_ids is None else [str(item) for item in request.board_ids.to_python()]
+        boards, tools = _names(request.board_ids), _names(request.tools)
+        if unknown := sorted(set(tools or ()) - self._found.tools):
+            raise InvalidArgument.field("tools", f"there is no tool {unknown[0][:128]}")
         for board_id in boards or ():
             await self._boards.require(board_id, caller)
         async with self._database.unit_of_work() as session:
@@ -66,6 +65,8 @@ class AgentKeyService:
                 name=request.name,
                 board_ids=boards,
                 expires_us=expires,
+                read_only=request.read_only,
+                tools=tools,
             )
         shown = _key(issued.row)
         return CreatedAgentKey(
@@ -76,6 +77,8 @@ class AgentKeyService:
             board_ids=shown.board_ids,
             created_at=shown.created_at,
             expires_at=shown.expires_at,
+            read_only=shown.read_only,
+            tools=shown.tools,
             key=issued.secret,
         )
 
@@ -126,15 +129,25 @@ class AgentKeyService:
 
 
 def _key(row: CredentialRow) -> AgentKey:
-    boards = None if row.board_ids is None else [str(item) for item in json.loads(row.board_ids)]
     return AgentKey(
         id=row.id,
         name=row.name,
         prefix=row.prefix,
         scopes=row.scopes.split(","),
-        board_ids=None if boards is None else ListValue(values=[Value.from_python(item) for item in boards]),
+        board_ids=_list(row.board_ids),
         created_at=to_timestamp(row.created_us),
         last_used_at=to_timestamp(row.last_used_us),
         expires_at=to_timestamp(row.expires_us),
         revoked_at=to_timestamp(row.revoked_us),
+        read_only=row.read_only,
+        tools=_list(row.tools),
     )
+
+
+def _names(items: ListValue | None) -> list[str] | None:
+    return None if items is None else [str(item) for item in items.to_python()]
+
+
+def _list(kept: str | None) -> ListValue | None:
+    """Return a kept list of names as a message."""
+    return None if kept is None else ListValue(values=[Value.from_python(str(item)) for item in json.loads(kept)])

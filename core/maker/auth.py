@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from core.identity.accounts import Account, Accounts
 from core.identity.attempts import SignInAttempts
 from core.identity.credentials import SESSION_LIFE_US
@@ -11,6 +13,10 @@ from core.kernel.call import Call, Cookie
 from core.kernel.clock import MICROSECONDS, Clock, to_timestamp
 from core.kernel.errors import InvalidArgument, Unauthenticated
 from core.kernel.limits import Limiter
+from core.maker.notices import Notices
+from core.maker.people import People
+from core.maker.referrals import Referrals
+from core.storage.database import Database
 from gen.busbar.api.v1.options_pb import CredentialKind
 from gen.busbar.maker.v1.auth_pb import (
     ChangePasswordRequest,
@@ -30,19 +36,36 @@ COOKIE = "plynx_session"
 class AuthService:
     """Registers users and keeps their sessions."""
 
-    def __init__(self, accounts: Accounts, limiter: Limiter, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        accounts: Accounts,
+        limiter: Limiter,
+        clock: Clock,
+        *,
+        people: People,
+        notices: Notices,
+        referrals: Referrals,
+    ) -> None:
+        self._database = database
+        self._people = people
+        self._notices = notices
+        self._referrals = referrals
         self._accounts = accounts
         self._attempts = SignInAttempts(limiter)
         self._clock = clock
 
     async def register(self, request: RegisterRequest, call: Call) -> SessionEnvelope:
         """Make the account and sign its user in."""
-        if request.referral_code:
-            raise InvalidArgument.field("referral_code", "no user has this code")
+        code = request.referral_code
         account = await self._accounts.register(
-            request.email, request.password, username=request.username, display_name=request.display_name
+            request.email,
+            request.password,
+            username=request.username,
+            display_name=request.display_name,
+            also=partial(self._referrals.use, code) if code else None,
         )
-        return self._signed_in(account, call)
+        return await self._signed_in(account, call)
 
     async def login(self, request: LoginRequest, call: Call) -> SessionEnvelope:
         """Check the password and open a session. Failures count against the account and against the address."""
@@ -51,7 +74,7 @@ class AuthService:
         if account is None:
             self._attempts.failed(request.email, call.address)
             raise Unauthenticated("invalid email or password")
-        return self._signed_in(account, call)
+        return await self._signed_in(account, call)
 
     async def logout(self, request: LogoutRequest, call: Call) -> LogoutResponse:
         """End the session that the call was made with."""
@@ -74,7 +97,7 @@ class AuthService:
         if call.credential_source == "cookie" and call.credential and principal.expires_at_us is not None:
             left = (principal.expires_at_us - self._clock.now_us()) // MICROSECONDS
             call.cookies.append(Cookie(COOKIE, call.credential, left))
-        return SessionEnvelope(user=_session_user(user), expires_at=to_timestamp(principal.expires_at_us))
+        return SessionEnvelope(user=await self._session_user(user), expires_at=to_timestamp(principal.expires_at_us))
 
     async def change_password(self, request: ChangePasswordRequest, call: Call) -> ChangePasswordResponse:
         """Set the new password once the current one is proved."""
@@ -87,25 +110,30 @@ class AuthService:
         await self._accounts.change_password(user.id, request.new_password, keep=caller.credential_id)
         return ChangePasswordResponse(ok=True)
 
-    def _signed_in(self, account: Account, call: Call) -> SessionEnvelope:
+    async def _signed_in(self, account: Account, call: Call) -> SessionEnvelope:
         issued = account.session
         token = None if issued is None else issued.secret
         if issued is not None:
             call.cookies.append(Cookie(COOKIE, issued.secret, SESSION_LIFE_US // MICROSECONDS))
         expires = to_timestamp(issued.row.expires_us) if issued else None
-        return SessionEnvelope(user=_session_user(account.user), token=token, expires_at=expires)
+        return SessionEnvelope(user=await self._session_user(account.user), token=token, expires_at=expires)
 
-
-def _session_user(user: UserRow) -> SessionUser:
-    return SessionUser(
-        id=user.id,
-        username=user.username,
-        display_name=user.display_name,
-        bio=user.bio,
-        avatar_url=user.avatar_url,
-        website_url=user.website_url,
-        created_at=to_timestamp(user.created_us),
-        email=user.email,
-        email_verified=user.email_verified,
-        role=user.role,
-    )
+    async def _session_user(self, user: UserRow) -> SessionUser:
+        async with self._database.read() as session:
+            projects, listings = await self._people.counts(session, user.id)
+            unread = await self._notices.unread(session, user.id)
+        return SessionUser(
+            id=user.id,
+            username=user.username,
+            display_name=user.display_name,
+            bio=user.bio,
+            avatar_url=user.avatar_url,
+            website_url=user.website_url,
+            created_at=to_timestamp(user.created_us),
+            project_count=projects,
+            listing_count=listings,
+            email=user.email,
+            email_verified=user.email_verified,
+            role=user.role,
+            unread_notifications=unread,
+        )

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from core.live.events import Topic
 from core.signals.topics import device_topic
+from gen.busbar.maker.v1.collab_pb import CollabPeer, CollabPeerPresence
+from gen.busbar.maker.v1.ota_jobs_pb import OtaNews
+from gen.busbar.maker.v1.people_pb import UserCard
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,21 @@ class BoardStatusChanged:
 @dataclass(frozen=True, slots=True)
 class BoardDeleted:
     """A board is gone for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class OtaChanged:
+    """The firmware job of a board began, went on or ended.
+
+    Attributes:
+        news: The job as it is now.
+        for_board: Whether the board has to be told; it knows what it told itself.
+        begins: Whether the job is new, and is to be offered to the board.
+    """
+
+    news: OtaNews
+    for_board: bool
+    begins: bool = False
 
 
 def board_topic(org_id: str, board_id: str) -> Topic:
@@ -63,6 +81,23 @@ class BoardDetached:
 
 
 @dataclass(frozen=True, slots=True)
+class DocumentSaved:
+    """A document of a project has a new revision.
+
+    Attributes:
+        by: The user who saved it; None when no user did.
+        patch: What a live connection changed, as the JSON text of a JSON Patch; None when the document was saved as a whole.
+        client_id: That connection.
+    """
+
+    kind: str
+    revision: int
+    by: UserCard | None
+    patch: str | None = None
+    client_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ProjectDeleted:
     """A project is gone for good."""
 
@@ -91,6 +126,27 @@ class NotificationsChanged:
     """
 
     notification_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerJoined:
+    """A connection to a project has opened."""
+
+    peer: CollabPeer
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLeft:
+    """A connection to a project has ended."""
+
+    peer: CollabPeer
+
+
+@dataclass(frozen=True, slots=True)
+class PeerMoved:
+    """A connection tells where its user is; kept nowhere."""
+
+    presence: CollabPeerPresence
 
 
 def project_topic(project_id: str) -> Topic:

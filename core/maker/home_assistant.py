@@ -15,6 +15,7 @@ from protobuf.wkt import Value
 from core.kernel.call import Call
 from core.kernel.clock import to_timestamp
 from core.kernel.errors import InvalidArgument
+from core.maker.access import Role
 from core.maker.boards import BoardService, KnownBoard
 from core.maker.pin_values import MOST_TEXT, Scalar
 from core.maker.pins import PinService
@@ -55,7 +56,7 @@ class HomeAssistantService:
 
     async def write_home_pin(self, request: WriteHomePinRequest, call: Call) -> HomePin:
         """Write one pin from whatever body came."""
-        board = await self._boards.require(request.board_id, call.caller)
+        board = await self._boards.require(request.board_id, call.caller, Role.EDITOR)
         body = b"" if request.body is None else request.body.data
         if not body and not request.has_field("value"):
             raise InvalidArgument.field("value", "required, as body or query parameter")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from protobuf import Oneof
 
 from core.kernel.call import Call
-from core.kernel.clock import MICROSECONDS, to_timestamp
+from core.kernel.clock import to_timestamp
 from core.kernel.errors import (
     Aborted,
     DomainError,
@@ -20,16 +18,18 @@ from core.kernel.errors import (
     NotFound,
     PermissionDenied,
     ResourceExhausted,
-    Unauthenticated,
 )
 from core.kernel.validation import validate
 from core.live.events import Lagged, Policy
 from core.live.mailbox import Mailbox
-from core.maker.events import BoardDeleted, BoardStatusChanged, board_topic
+from core.maker.access import Role
+from core.maker.events import BoardDeleted, BoardSharingChanged, BoardStatusChanged, OtaChanged, board_topic
+from core.maker.lifeline import Lifeline
 from core.maker.pin_values import scalar
 from core.signals.model import LatestChanged
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
 from gen.busbar.api.v1.options_pb import CredentialKind
+from gen.busbar.maker.v1.ota_jobs_pb import OtaNews, OtaProgress
 from gen.busbar.maker.v1.pins_pb import (
     BoardStatus,
     ConnectPinsRequest,
@@ -52,7 +52,6 @@ QUEUED_EVENTS = 256
 """Events that may wait for a slow reader before it is told to start again."""
 QUEUED_FRAMES = 32
 """Frames ready to be sent; further ones wait in the events, where they are counted."""
-DAY_SECONDS = 86_400.0
 
 Frame = (
     Oneof[Literal["snapshot"], PinSnapshot]
@@ -61,6 +60,7 @@ Frame = (
     | Oneof[Literal["ack"], PinAck]
     | Oneof[Literal["error"], PinRefusal]
     | Oneof[Literal["pong"], PinPong]
+    | Oneof[Literal["ota"], OtaNews]
 )
 
 
@@ -76,7 +76,6 @@ class PinConnection:
         self._device = self._caller.kind == CredentialKind.BOARD_TOKEN
         self._out: Mailbox[Frame] = Mailbox(QUEUED_FRAMES)
         self._requests: AsyncIterator[ConnectPinsRequest]
-        self._expiry: asyncio.TimerHandle | None = None
 
     @classmethod
     async def open(cls, pins: PinService, requests: AsyncIterator[ConnectPinsRequest], call: Call) -> PinConnection:
@@ -111,67 +110,56 @@ class PinConnection:
     async def _talk(self) -> AsyncGenerator[Frame]:
         topic = board_topic(self.board.org_id, self.board.id)
         events = self._pins.bus.subscribe(topic, policy=Policy.LAGGED, size=QUEUED_EVENTS)
-        credentials = self._pins.boards.credentials
-        unwatch = credentials.watch(self._caller.credential_id, self._credential_ended)
-        self._await_expiry()
         snapshot = self._pins.snapshot(self.board, self._since)
-        tasks = [
-            asyncio.create_task(self._guarded(partial(self._send_events, events, snapshot.seq))),
-            asyncio.create_task(self._guarded(self._carry_out)),
-        ]
+        lifeline = Lifeline(self._pins.boards.credentials, self._pins.clock, self._call, self._out)
+        lifeline.start(partial(self._send_events, events, snapshot.seq), self._carry_out)
         try:
             yield Oneof(field="snapshot", value=snapshot)
             async for frame in self._out:
                 yield frame
         finally:
-            unwatch()
-            if self._expiry is not None:
-                self._expiry.cancel()
             events.close()
-            for task in tasks:
-                task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.gather(*tasks, return_exceptions=True)
+            await lifeline.stop()
 
     def replaced(self) -> None:
         """End because a newer connection of the same board took this one's place."""
         self._out.close(Aborted("a newer connection took this one's place", reason=ErrorReason.REPLACED, board=self.board.id))
 
-    def _credential_ended(self) -> None:
-        self._out.close(Unauthenticated("the credential has ended"))
-
-    def _await_expiry(self) -> None:
-        """End with the credential; a session that was used meanwhile lives on, and is looked at again."""
-        principal = self._pins.boards.credentials.known(self._call.credential or "") or self._caller
-        if principal.expires_at_us is None:
-            return
-        left = (principal.expires_at_us - self._pins.clock.now_us()) / MICROSECONDS
-        if left <= 0:
-            self._credential_ended()
-        else:
-            self._expiry = asyncio.get_running_loop().call_later(min(left, DAY_SECONDS), self._await_expiry)
-
-    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Run one side; its failure ends the connection with that error."""
-        try:
-            await work()
-        except Exception as error:  # noqa: BLE001 - handed to the reader, where the pipeline maps it
-            self._out.close(error)
-
     async def _send_events(self, events: Any, after: float) -> None:  # noqa: ANN401 - a subscription of the bus
+        if self._device:
+            await self._offer_firmware(again=True)
         async for _, event in events:
             if isinstance(event, Lagged):
                 raise ResourceExhausted("the reader is too slow", reason=ErrorReason.LAGGED)
             if isinstance(event, BoardDeleted):
                 raise NotFound(f"board {self.board.id} was deleted", board=self.board.id)
-            if isinstance(event, BoardStatusChanged):
+            if isinstance(event, BoardSharingChanged):
+                await self._pins.recheck(self.board, self._caller)
+            elif isinstance(event, BoardStatusChanged):
                 status = "online" if event.online else "offline"
                 at = to_timestamp(event.at_us)
                 await self._out.put(Oneof(field="status", value=BoardStatus(board_id=self.board.id, status=status, at=at)))
+            elif isinstance(event, OtaChanged):
+                await self._tell_firmware(event)
             elif isinstance(event, LatestChanged) and event.seq > after and not (self._device and event.by == "device"):
                 change = self._pins.change(self.board, event)
                 if change is not None:
                     await self._out.put(Oneof(field="pin", value=change))
+
+    async def _offer_firmware(self, *, again: bool) -> None:
+        news = await self._pins.ota.offer(self.board, again=again)
+        if news is not None:
+            await self._out.put(Oneof(field="ota", value=news))
+
+    async def _tell_firmware(self, event: OtaChanged) -> None:
+        """Tell the board what it must know of its firmware job, and its owner everything."""
+        if not self._device:
+            if self._caller.user_id == self.board.owner_id:
+                await self._out.put(Oneof(field="ota", value=event.news))
+        elif event.begins:
+            await self._offer_firmware(again=False)
+        elif event.for_board:
+            await self._out.put(Oneof(field="ota", value=event.news))
 
     async def _carry_out(self) -> None:
         async for request in self._requests:
@@ -180,7 +168,7 @@ class PinConnection:
             try:
                 answer = await self._answer(frame)
             except DomainError as error:
-                refusal = PinRefusal(id=getattr(frame, "id", None) or None, error=_sentence(error))
+                refusal = PinRefusal(id=getattr(frame, "id", None) or None, error=sentence(error))
                 answer = Oneof(field="error", value=refusal)
             if answer is not None:
                 await self._out.put(answer)
@@ -197,6 +185,12 @@ class PinConnection:
                 raise PermissionDenied("only a board says hello")
             await self._pins.boards.note_firmware(self.board.id, frame.firmware_version, frame.board_type)
             return None
+        if isinstance(frame, OtaProgress):
+            validate(frame)
+            if not self._device:
+                raise PermissionDenied("only a board tells of its firmware")
+            await self._pins.ota.progress(self.board, frame)
+            return None
         if isinstance(frame, PinOpen):
             raise InvalidArgument.field("open", "the connection is open")
         return Oneof(field="pong", value=PinPong())
@@ -205,6 +199,7 @@ class PinConnection:
         validate(frame)
         if not self._caller.may("pins:write"):
             raise PermissionDenied("insufficient scope: pins:write required", reason=ErrorReason.SCOPE_MISSING)
+        await self._pins.boards.require(self.board.id, self._caller, Role.EDITOR)
         self._pins.limit(self.board)
         values = [(write.pin_index, scalar(write.value)) for write in writes]
         origin = origin_of(self._call)
@@ -219,7 +214,7 @@ def origin_of(call: Call) -> str:
     return "mcp" if call.door == "mcp" or call.caller.kind == CredentialKind.AGENT_KEY else "user"
 
 
-def _sentence(error: DomainError) -> str:
+def sentence(error: DomainError) -> str:
     """Return the message with field names as the frames of this area spell them."""
     text = error.message
     for violation in error.violations:

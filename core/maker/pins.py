@@ -6,13 +6,16 @@ from collections.abc import AsyncIterator, Sequence
 
 from protobuf.wkt import Value
 
-from core.kernel.call import Call
+from core.kernel.call import Call, Principal
 from core.kernel.clock import Clock, to_timestamp
-from core.kernel.errors import NotFound, ResourceExhausted
+from core.kernel.errors import NotFound, PermissionDenied, ResourceExhausted
 from core.kernel.limits import Limiter
 from core.live.events import EventBus, Lagged, Policy
+from core.live.shared import share
+from core.maker.access import Role
 from core.maker.boards import BoardService, KnownBoard
-from core.maker.events import BoardStatusChanged, board_topic
+from core.maker.events import BoardDeleted, BoardSharingChanged, BoardStatusChanged, board_topic
+from core.maker.ota_jobs import OtaJobs
 from core.maker.pin_connection import PinConnection, origin_of
 from core.maker.pin_values import Scalar, canonical_text, plain, scalar, type_of
 from core.signals.model import Latest, LatestChanged
@@ -35,19 +38,28 @@ PINS = 256
 """Virtual pins of a board."""
 WRITES_PER_SECOND = 50
 """Writes to one board, through all doors together."""
+MADE_PINS = 65_536
+"""Pins kept as messages, ready for the next reader."""
+MADE_CHANGES = 256
+"""Changes kept as messages, until every watcher has them."""
 _INDEX = {f"V{index}": index for index in range(PINS)}
 
 
 class PinService:
     """Reads, writes and watches the pins of the caller's boards."""
 
-    def __init__(self, boards: BoardService, signals: Signals, bus: EventBus, limiter: Limiter, clock: Clock) -> None:
+    def __init__(
+        self, boards: BoardService, signals: Signals, bus: EventBus, limiter: Limiter, clock: Clock, ota: OtaJobs
+    ) -> None:
         self.boards = boards
+        self.ota = ota
         self.signals = signals
         self.bus = bus
         self.clock = clock
         self._limiter = limiter
         self._connected: dict[int, PinConnection] = {}
+        self._made: dict[tuple[int, int], tuple[Latest | None, str | None, Pin]] = {}
+        self._changes: dict[tuple[int, float], tuple[LatestChanged, PinChange]] = {}
 
     async def read_pin(self, request: ReadPinRequest, call: Call) -> Pin:
         """Return the latest value from memory; never touches the database."""
@@ -56,7 +68,10 @@ class PinService:
 
     async def write_pin(self, request: WritePinRequest, call: Call) -> Pin:
         """Store the value, then tell watchers."""
-        board = await self.boards.require(request.board_id, call.caller)
+        board = await self.boards.require(request.board_id, call.caller, Role.EDITOR)
+        if board.org_id != call.caller.org_id:
+            # The rpc's own limit counts each organisation apart, lest strangers use up a board's; members share its own.
+            self.limit(board)
         label = request.label if request.has_field("label") else None
         pins = await self.write(board, [(request.pin_index, scalar(request.value))], by=origin_of(call), label=label)
         return pins[0]
@@ -76,7 +91,11 @@ class PinService:
             async for _, event in events:
                 if isinstance(event, Lagged):
                     raise ResourceExhausted("the reader is too slow", reason=ErrorReason.LAGGED)
-                if isinstance(event, LatestChanged) and event.seq > snapshot.seq:
+                if isinstance(event, BoardDeleted):
+                    raise NotFound(f"board {board.id} was deleted", board=board.id)
+                if isinstance(event, BoardSharingChanged):
+                    await self.recheck(board, call.caller)
+                elif isinstance(event, LatestChanged) and event.seq > snapshot.seq:
                     change = self.change(board, event)
                     if change is not None and change.pin is not None:
                         yield change.pin
@@ -86,6 +105,17 @@ class PinService:
         connection = await PinConnection.open(self, requests, call)
         async for frame in connection.run():
             yield ConnectPinsResponse(frame=frame)
+
+    async def recheck(self, board: KnownBoard, caller: Principal) -> None:
+        """Let a live connection go on only if its caller may still see the board.
+
+        Raises:
+            PermissionDenied: They may not.
+        """
+        try:
+            await self.boards.require(board.id, caller)
+        except NotFound:
+            raise PermissionDenied(f"board {board.id} is no longer shared with you", board=board.id) from None
 
     def read(self, board: KnownBoard, index: int) -> Pin:
         """Return one pin of a board."""
@@ -100,6 +130,11 @@ class PinService:
         ]
         return sorted(found, key=lambda pin: pin.pin_index)
 
+    def latest(self, board: KnownBoard) -> dict[int, Latest]:
+        """Return what was last written to each pin, by index."""
+        written = self.signals.latest_all(board.device_id)
+        return {_INDEX[name]: latest for name, latest in written.items() if name in _INDEX}
+
     async def write(
         self,
         board: KnownBoard,
@@ -112,14 +147,24 @@ class PinService:
         """Write pins of one board, all or none, and return them after the commit."""
         device = self.signals.get_device(board.device_id)
         if device is None:
-            raise NotFound(f"board {board.id} not found", board=board.id)
+            raise NotFound("board not found", board=board.id)
         writes = [(f"V{index}", float(v) if isinstance(v, int) and not isinstance(v, bool) else v) for index, v in values]
         written = await self.signals.write_latest(device, writes, by=by, label=label, client_id=client_id)
         return [self._pin(board, index, latest) for (index, _), latest in zip(values, written, strict=True)]
 
     def _pin(self, board: KnownBoard, index: int, latest: Latest | None) -> Pin:
+        """Return a pin as clients see it. The message is made once for a value, and belongs to all who read it."""
         channel = self.signals.find_channel(board.device_id, f"V{index}")
-        return pin_message(board.id, index, latest, None if channel is None else channel.label)
+        label = None if channel is None else channel.label
+        key = (board.device_id, index)
+        made = self._made.get(key)
+        if made is not None and made[0] is latest and made[1] == label:
+            return made[2]
+        if len(self._made) >= MADE_PINS:
+            self._made.clear()
+        pin = pin_message(board.id, index, latest, label)
+        self._made[key] = (latest, label, pin)
+        return pin
 
     def limit(self, board: KnownBoard) -> None:
         """Count a write that came by another way than WritePin, which its own option limits."""
@@ -136,12 +181,20 @@ class PinService:
         )
 
     def change(self, board: KnownBoard, event: LatestChanged) -> PinChange | None:
-        """Return a live event as the frame of a pin; None for a channel that is no pin."""
+        """Return a live event as the frame of a pin, one message for all watchers; None for a channel that is no pin."""
         index = _INDEX.get(event.channel.name)
         if index is None:
             return None
+        key = (board.device_id, event.seq)
+        made = self._changes.get(key)
+        if made is not None and made[0] is event:
+            return made[1]
+        if len(self._changes) >= MADE_CHANGES:
+            self._changes.clear()
         pin = pin_message(board.id, index, event.latest, event.channel.label)
-        return PinChange(board_id=board.id, seq=event.seq, pin=pin, origin=event.by, client_id=event.client_id)
+        change = share(PinChange(board_id=board.id, seq=event.seq, pin=pin, origin=event.by, client_id=event.client_id))
+        self._changes[key] = (event, change)
+        return change
 
     def attach(self, device_id: int, connection: PinConnection) -> None:
         """Make a connection the one of its board; an earlier one ends."""

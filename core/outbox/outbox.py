@@ -52,12 +52,14 @@ class Options(TypedDict, total=False):
     """How a side effect departs from the ordinary.
 
     Attributes:
+        id: Its own id, where those who see it expect another form than the usual one.
         subject: Id of what it belongs to.
         max_attempts: Attempts after which it becomes a dead letter.
         delay_us: Microseconds to wait before the first attempt.
         dedupe_key: Names the side effect: an organisation has one of each kind and key.
     """
 
+    id: str
     subject: str
     max_attempts: int
     delay_us: int
@@ -110,7 +112,7 @@ class Outbox:
     def _values(self, kind: str, payload: object, org_id: str, options: Options) -> dict[str, Any]:
         now = self._clock.now_us()
         return {
-            "id": new_id("out_"),
+            "id": options.get("id") or new_id("out_"),
             "org_id": org_id,
             "kind": kind,
             "subject": options.get("subject", ""),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from core.storage.tx import Tx
@@ -33,24 +33,25 @@ class Scope(NamedTuple):
     end_us: int = 0
 
 
-async def check(tx: Tx, channel_ids: Sequence[int], scope: Scope, operator: str, value: float) -> Check:
-    """Compare all values of some channels with a number. What is no number meets no condition."""
-    if scope.recording_id is not None:
-        where, arguments = "channel_id = $1 AND recording_id = $2", (scope.recording_id,)
-    else:
-        where, arguments = "channel_id = $1 AND at_us >= $2 AND at_us <= $3", (scope.start_us, scope.end_us)
+async def check(tx: Tx, ranges: Mapping[int, tuple[int, int]], recording_id: int | None, operator: str, value: float) -> Check:
+    """Compare all values of some channels, each in a range without its end, with a number. What is none meets no condition."""
+    where = "channel_id = $1 AND at_us >= $2 AND at_us < $3"
+    more = () if recording_id is None else (recording_id,)
+    if recording_id is not None:
+        where += " AND recording_id = $4"
     count = f"SELECT count(*) FROM point WHERE {where}"  # noqa: S608 - constants
-    compared = f"${len(arguments) + 2}"
+    compared = f"${len(more) + 4}"
     failing = (
         f"SELECT at_us, num FROM point WHERE {where} AND (num IS NULL OR NOT num {OPERATORS[operator]} {compared})"  # noqa: S608
         " ORDER BY at_us, n LIMIT 1"
     )
     total, failures = 0, list[tuple[int, float | None]]()
-    for channel_id in channel_ids:
-        found = (await tx.fetch(count, channel_id, *arguments))[0][0]
+    for channel_id, (start_us, end_us) in ranges.items():
+        arguments = channel_id, start_us, end_us, *more
+        found = (await tx.fetch(count, *arguments))[0][0]
         total += found
         if found:
-            failures += [(row[0], row[1]) for row in await tx.fetch(failing, channel_id, *arguments, value)]
+            failures += [(row[0], row[1]) for row in await tx.fetch(failing, *arguments, value)]
     if not failures:
         return Check(total)
     return Check(total, *min(failures, key=lambda failure: failure[0]))

@@ -85,6 +85,20 @@ class Directory:
         """Set the latest value of a channel."""
         self._latest[channel_id] = latest
 
+    def set_latest(self, channel_id: int, latest: Latest | None) -> None:
+        """Set the latest value of a channel, or with None take it away."""
+        if latest is None:
+            self._latest.pop(channel_id, None)
+        else:
+            self._latest[channel_id] = latest
+
+    def forget_channel(self, channel_id: int) -> None:
+        """Drop a channel that is gone, with its latest value."""
+        channel = self._by_id.pop(channel_id, None)
+        if channel is not None:
+            self._channels.get(channel.device_id, {}).pop(channel.name, None)
+        self._latest.pop(channel_id, None)
+
     def forget(self, device_id: int) -> None:
         """Drop a device that is gone, with its channels and latest values."""
         device = self._devices.pop(device_id, None)
@@ -105,6 +119,10 @@ class Directory:
     def of_org(self, org_id: str) -> list[Device]:
         """Return the devices of an organisation by slug."""
         return sorted(self._by_slug.get(org_id, {}).values(), key=lambda device: device.slug)
+
+    def of_kind(self, kind: str) -> list[Device]:
+        """Return the devices of a kind, of all organisations."""
+        return [device for device in self._devices.values() if device.kind == kind]
 
     def channel(self, device_id: int, name: str) -> Channel | None:
         """Return a channel of a device."""

@@ -9,6 +9,7 @@ from core.signals.model import Channel, Column, Device, Event, Latest, LatestCha
 from core.signals.points import Rows
 from core.signals.resolve import touch_devices, upsert_channel, upsert_device, upsert_recording, upsert_tagset
 from core.signals.rollups import Extremes, gather
+from core.signals.spans import Stretches, add
 from core.signals.store import Store
 from core.signals.values import all_numbers, decode, encode, to_double, to_json
 from core.storage.bulk import BulkInsert
@@ -51,6 +52,8 @@ class _Encoded:
         tags = None if column.tags is None else _tag_texts(column.tags)
         if all_numbers(values):
             return cls(column, list(map(to_double, values)), None, tags)
+        if column.ns is not None:
+            raise ValueError("values that come with their places must be numbers")
         pairs = list(map(encode, values))
         return cls(column, [number for number, _ in pairs], [text for _, text in pairs], tags)
 
@@ -71,6 +74,7 @@ class _Found:
     recordings: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
     tagsets: dict[str, int] = field(default_factory=dict[str, int])
     extremes: Extremes = field(default_factory=Extremes)
+    stretches: Stretches = field(default_factory=Stretches)
     latest: dict[int, tuple[Device, Channel, Latest]] = field(default_factory=dict[int, tuple[Device, Channel, Latest]])
     seqs: dict[int, int] = field(default_factory=dict[int, int])
 
@@ -95,6 +99,7 @@ class IngestJob:
         self._directory = store.directory
         self._points = store.points
         self._rollups = store.rollups
+        self._spans = store.spans
         self._now_us = now_us
         self._encoded = [_Encoded.of(column) for column in columns if column.times_us]
         self.received = sum(len(encoded.numbers) for encoded in self._encoded)
@@ -118,6 +123,7 @@ class IngestJob:
             _keep_newest(newest, device, channel, encoded)
         new = await self._points.insert(tx, rows)
         await self._rollups.widen(tx, found.extremes)
+        await self._spans.widen(tx, found.stretches)
         await self._write_latest(tx, newest)
         return Written(self.received, len(rows), new)
 
@@ -133,6 +139,7 @@ class IngestJob:
         directory.recordings.update(found.recordings)
         directory.tagsets.update(found.tagsets)
         self._rollups.remember(found.extremes)
+        self._spans.remember(found.stretches)
         events: list[Event] = []
         for device, channel, latest in found.latest.values():
             directory.put_latest(channel.id, latest)
@@ -157,6 +164,11 @@ class IngestJob:
 
     async def _add(self, tx: Tx, rows: Rows, device: Device, channel: Channel, encoded: _Encoded) -> None:
         recording = await self._recording(tx, device, encoded.column)
+        if recording is not None:
+            add(self._found.stretches, recording, channel.id, encoded.column.times_us)
+        if encoded.column.ns is not None:
+            rows.add_placed(channel.id, encoded.column.times_us, encoded.column.ns, encoded.numbers, recording)
+            return
         tags = None
         if encoded.tags is not None:
             ids: dict[str | None, int | None] = {None: None}
@@ -167,7 +179,7 @@ class IngestJob:
 
     async def _recording(self, tx: Tx, device: Device, column: Column) -> int | None:
         if column.recording is None:
-            return None
+            return column.recording_id
         key = self.org_id, column.recording
         known = self._directory.recordings.get(key) or self._found.recordings.get(key)
         if known is None:

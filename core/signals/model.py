@@ -73,6 +73,9 @@ class Column(NamedTuple):
         recording: External id of the recording to which all of them belong.
         tags: Labels, one mapping or None for each value; None when no value has any. Equal labels may be the same object.
         kind: Kind of the channel if it is new; by the first value when None.
+        ns: Places of the values within their instants, from 0, for a sender that has the instants for itself: each value is a
+            point then, also one that repeats another, and all must be numbers without tags. None finds places by itself.
+        recording_id: The recording by its own id, for a sender that knows it.
     """
 
     device: str
@@ -82,6 +85,8 @@ class Column(NamedTuple):
     recording: str | None = None
     tags: Sequence[Mapping[str, str] | None] | None = None
     kind: str | None = None
+    ns: Sequence[int] | None = None
+    recording_id: int | None = None
 
 
 class Written(NamedTuple):

@@ -15,6 +15,12 @@ _KEY = {"channel_id": "integer", "at_us": "bigint", "num": "double precision"}
 # Most points are numbers without labels, and time goes with the columns that are bound.
 _INSERT_NUMBERS = BulkInsert("point", {**_KEY, "recording_id": "integer"}, _KEEP_FIRST, mostly_new=True)
 _OTHERS = {**_KEY, "text": "text", "recording_id": "integer", "tagset_id": "integer"}
+_INSERT_PLACED = BulkInsert(
+    "point",
+    {"channel_id": "integer", "at_us": "bigint", "n": "integer", "num": "double precision", "recording_id": "integer"},
+    _KEEP_FIRST,
+    mostly_new=True,
+)
 _INSERT_OTHERS = BulkInsert("point", _OTHERS, _KEEP_FIRST, mostly_new=True)
 _AGAIN = (
     "INSERT INTO point (channel_id, at_us, n, num, text, recording_id, tagset_id) VALUES ($1, $2, $3, $4, $5, $6, $7)"
@@ -27,11 +33,16 @@ _DIFFERING = (
 )
 
 
+class InstantTakenError(Exception):
+    """A place within an instant that a sender believed to be free is taken."""
+
+
 class Rows:
     """Points on their way into the table, laid flat."""
 
     def __init__(self) -> None:
         self.numbers: list[Any] = []
+        self.placed: list[Any] = []
         self.others: list[Any] = []
 
     def add(
@@ -51,8 +62,21 @@ class Rows:
         columns = channel, times_us, numbers, texts or repeat(None), recording, tagset_ids or repeat(None)
         self.others.extend(chain.from_iterable(zip(*columns)))  # noqa: B905 - endless repeats
 
+    def add_placed(
+        self,
+        channel_id: int,
+        times_us: Iterable[int],
+        ns: Iterable[int],
+        numbers: Iterable[float | None],
+        recording_id: int | None,
+    ) -> None:
+        """Add numbers of one channel whose places within their instants are known."""
+        columns = repeat(channel_id), times_us, ns, numbers, repeat(recording_id)
+        self.placed.extend(chain.from_iterable(zip(*columns)))  # noqa: B905 - endless repeats
+
     def __len__(self) -> int:
-        return len(self.numbers) // _INSERT_NUMBERS.width + len(self.others) // _INSERT_OTHERS.width
+        placed = len(self.placed) // _INSERT_PLACED.width
+        return len(self.numbers) // _INSERT_NUMBERS.width + placed + len(self.others) // _INSERT_OTHERS.width
 
 
 class Points:
@@ -65,8 +89,11 @@ class Points:
         """Insert points; return how many were new.
 
         An exact repeat of channel, time and value is not stored again. A further value of one instant gets the next n.
+
+        Raises:
+            InstantTakenError: A point that came with its place met another one there.
         """
-        new = 0
+        new = await self._insert_placed(tx, rows.placed)
         for statement, flat in ((_INSERT_NUMBERS, rows.numbers), (_INSERT_OTHERS, rows.others)):
             if tx.dialect == "postgresql":
                 await self.partitions.ensure(tx, flat[1 :: statement.width])
@@ -75,6 +102,14 @@ class Points:
                 if inserted * statement.width < len(part):
                     new += await _settle(tx, _rows(part, statement.width))
         return new
+
+    async def _insert_placed(self, tx: Tx, flat: Sequence[Any]) -> int:
+        if tx.dialect == "postgresql":
+            await self.partitions.ensure(tx, flat[1 :: _INSERT_PLACED.width])
+        for part, inserted in await _INSERT_PLACED.execute(tx, flat):
+            if inserted * _INSERT_PLACED.width < len(part):
+                raise InstantTakenError
+        return len(flat) // _INSERT_PLACED.width
 
 
 def _rows(flat: Sequence[Any], width: int) -> list[Row]:

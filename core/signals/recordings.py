@@ -113,6 +113,7 @@ class Recordings:
         """Delete a recording; its points stay, without it."""
 
         async def job(tx: Tx) -> int:
+            await tx.execute("DELETE FROM recording_span WHERE recording_id = $1", row.id)
             return await tx.execute("DELETE FROM recording WHERE id = $1", row.id)
 
         await self._database.submit(job, committed=lambda _gone: self._known.forget((row.org_id, row.external_id)))

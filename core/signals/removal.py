@@ -17,22 +17,44 @@ async def hide_device(tx: Tx, device_id: int, now_us: int) -> None:
 
 
 async def erase_device(database: Database, device_id: int) -> None:
-    """Delete a hidden device with its points, rollups, latest values and channels."""
+    """Delete a hidden device with its points, rollups, latest values and channels.
+
+    Recordings stay and name a device that is gone, since those that name none are of all devices.
+    """
 
     async def channels(tx: Tx) -> list[int]:
         return [row[0] for row in await tx.fetch("SELECT id FROM channel WHERE device_id = $1", device_id)]
 
     for channel_id in await database.query(channels):
-        await _delete_points(database, channel_id, None)
-        await _delete_rollups(database, channel_id, None)
+        await _erase_measured(database, channel_id)
 
     async def finish(tx: Tx) -> None:
         await tx.execute("DELETE FROM latest WHERE channel_id IN (SELECT id FROM channel WHERE device_id = $1)", device_id)
+        of_device = "channel_id IN (SELECT id FROM channel WHERE device_id = $1)"
+        await tx.execute(f"DELETE FROM recording_span WHERE {of_device}", device_id)  # noqa: S608 - a constant
         await tx.execute("DELETE FROM channel WHERE device_id = $1", device_id)
-        await tx.execute("UPDATE recording SET device_id = NULL WHERE device_id = $1", device_id)
         await tx.execute("DELETE FROM device WHERE id = $1", device_id)
 
     await database.submit(finish)
+
+
+async def erase_channel(database: Database, channel_id: int) -> None:
+    """Delete a channel with its points, rollups and latest value."""
+    await _erase_measured(database, channel_id)
+
+    async def finish(tx: Tx) -> None:
+        # A point may have come meanwhile from somebody who still knew the channel.
+        await tx.execute("DELETE FROM point WHERE channel_id = $1", channel_id)
+        await tx.execute("DELETE FROM rollup WHERE channel_id = $1", channel_id)
+        await tx.execute("DELETE FROM latest WHERE channel_id = $1", channel_id)
+        await tx.execute("DELETE FROM channel WHERE id = $1", channel_id)
+
+    await database.submit(finish)
+
+
+async def _erase_measured(database: Database, channel_id: int) -> None:
+    await _delete_points(database, channel_id, None)
+    await _delete_rollups(database, channel_id, None)
 
 
 async def finish_deletions(database: Database) -> None:

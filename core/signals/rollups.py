@@ -7,6 +7,7 @@ writes nothing.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Sequence
 from operator import le
 
@@ -44,6 +45,7 @@ class Rollups:
 
     def __init__(self) -> None:
         self._newest: dict[tuple[int, int], tuple[int, float, float]] = {}
+        self._distrusted: Counter[int] = Counter()
 
     async def widen(self, tx: Tx, extremes: Extremes) -> None:
         """Write what goes beyond the rows that are known to be stored."""
@@ -67,8 +69,23 @@ class Rollups:
         """Forget what is stored, after rows were deleted."""
         self._newest.clear()
 
+    def distrust(self, channel_id: int) -> None:
+        """Believe nothing of a channel while rows of it are being deleted."""
+        self._distrusted[channel_id] += 1
+
+    def trust(self, channel_id: int) -> None:
+        """Believe a channel again, once for each time that it was distrusted."""
+        self._distrusted[channel_id] -= 1
+        if not self._distrusted[channel_id]:
+            del self._distrusted[channel_id]
+
+    def forget_channel(self, channel_id: int) -> None:
+        """Forget what is stored of a channel, after rows were deleted."""
+        for width in WIDTHS_US:
+            self._newest.pop((channel_id, width), None)
+
     def _covers(self, key: Key, low: float, high: float) -> bool:
-        known = self._newest.get(key[:2])
+        known = None if key[0] in self._distrusted else self._newest.get(key[:2])
         return known is not None and known[0] == key[2] and known[1] <= low and high <= known[2]
 
 

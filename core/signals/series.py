@@ -10,6 +10,8 @@ from core.signals.rollups import WIDTHS_US
 from core.signals.values import decode
 from core.storage.tx import Row, Tx
 
+IS_NUMBER = "(num IS NOT NULL OR text IN ('true', 'false'))"
+"""Tells numbers and switches, which count as 1 and 0, from texts and objects."""
 _FIELDS = "at_us, channel_id, n, num, text, recording_id, tagset_id"
 _READ = (
     f"SELECT {_FIELDS} FROM point WHERE channel_id = $1 AND at_us >= $2 AND (at_us, n) > ($2, $3) AND at_us < $4"  # noqa: S608
@@ -147,13 +149,6 @@ async def _read(
     sql = sql if recording_id is None else sql.replace(" AND at_us < $4", _OF_RECORDING)
     first = map(list, zip(*begins, strict=True)) if together else begins[0]
     return await tx.fetch(sql, *first, end_us, limit, *more)
-
-
-async def recorded(tx: Tx, channel_id: int, start_us: int, end_us: int, recording_id: int) -> tuple[int, int] | None:
-    """Return the times of the first and the last point of a recording in one channel; reads all points of the range."""
-    sql = "SELECT min(at_us), max(at_us) FROM point WHERE channel_id = $1 AND at_us >= $2 AND at_us < $3 AND recording_id = $4"
-    first, last = (await tx.fetch(sql, channel_id, start_us, end_us, recording_id))[0]
-    return None if first is None else (first, last)
 
 
 async def _bodies(tx: Tx, sql: str, ids: set[int | None]) -> dict[int | None, str]:

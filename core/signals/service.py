@@ -9,6 +9,7 @@ Devices and channels (from memory, but for those that change something)
     await update_device(id, name=, recording=);  await touch(id);  await delete_device(id)
     channels(device_id) -> list[Channel];  find_channel(device_id, name);  await update_channel(id, label=, unit=)
     device_connected(id); device_disconnected(id); online(id) -> bool
+    watch_deletion(id, callback) -> end     calls back once when the device is deleted
 
 Writing
     await write(org_id, columns, by="device", client_id=None) -> Written      batches of points
@@ -31,14 +32,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import structlog
 
 from core.kernel.clock import MICROSECONDS, Clock
 from core.kernel.errors import DomainError, NotFound
-from core.signals import aggregates, checks, removal, series
+from core.signals import aggregates, checks, removal, series, spans
 from core.signals.ingest import IngestJob
 from core.signals.model import (
     Channel,
@@ -54,9 +55,10 @@ from core.signals.model import (
     Value,
     Written,
 )
+from core.signals.numbers import Numbers
 from core.signals.pins import PinJob
 from core.signals.recordings import Recordings
-from core.signals.resolve import StaleError, upsert_device
+from core.signals.resolve import StaleError, upsert_channel, upsert_device
 from core.signals.store import Store
 from core.signals.tables import RecordingRow
 from core.storage.database import Database
@@ -75,13 +77,32 @@ class Signals:
 
     def __init__(self, database: Database, publish: Publish, clock: Clock) -> None:
         self._database = database
-        self._publish = publish
+        self._listeners = [publish]
         self._clock = clock
         self._store = Store()
         self._directory = self._store.directory
         self._connections: Counter[int] = Counter()
+        self._deletion_watchers: dict[int, set[Callable[[], None]]] = {}
         self._task: asyncio.Task[None] | None = None
         self.recordings = Recordings(database, clock, self._directory.recordings)
+        self.numbers = Numbers(database, self._store, clock)
+        self.on_written(self._count)
+
+    def on_written(self, listener: Publish) -> None:
+        """Call a listener after each commit, in commit order, after those that were there before it."""
+        self._listeners.append(listener)
+
+    def _publish(self, events: Sequence[Event]) -> None:
+        for listener in self._listeners:
+            listener(events)
+
+    def _count(self, events: Sequence[Event]) -> None:
+        for event in events:
+            for column in event.columns if isinstance(event, PointsWritten) else ():
+                device = self._directory.find(event.org_id, column.device)
+                channel = None if device is None else self._directory.channel(device.id, column.channel)
+                if channel is not None and column.times_us:
+                    self.numbers.counts.note(channel.id, min(column.times_us))
 
     async def start(self) -> None:
         """Load devices, channels and latest values, and finish deletions that a stop interrupted."""
@@ -124,6 +145,10 @@ class Signals:
     def devices(self, org_id: str) -> list[Device]:
         """Return the devices of an organisation by slug."""
         return self._directory.of_org(org_id)
+
+    def devices_of_kind(self, kind: str) -> list[Device]:
+        """Return the devices of a kind, of all organisations."""
+        return self._directory.of_kind(kind)
 
     async def update_device(self, device_id: int, *, name: str | None = None, recording: bool | None = None) -> Device:
         """Change what is given.
@@ -175,9 +200,29 @@ class Signals:
         def committed(_none: None) -> None:
             self._directory.forget(device_id)
             self._connections.pop(device_id, None)
+            for callback in self._deletion_watchers.pop(device_id, ()):
+                callback()
 
         await self._database.submit(job, committed=committed)
         await removal.erase_device(self._database, device_id)
+
+    def watch_deletion(self, device_id: int, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back once when a device is deleted; returns what ends the watch.
+
+        Raises:
+            NotFound: There is no such device.
+        """
+        self._require(device_id)
+        self._deletion_watchers.setdefault(device_id, set()).add(callback)
+
+        def end() -> None:
+            watchers = self._deletion_watchers.get(device_id)
+            if watchers is not None:
+                watchers.discard(callback)
+                if not watchers:
+                    del self._deletion_watchers[device_id]
+
+        return end
 
     def channels(self, device_id: int) -> list[Channel]:
         """Return the channels of a device by name."""
@@ -186,6 +231,37 @@ class Signals:
     def find_channel(self, device_id: int, name: str) -> Channel | None:
         """Return a channel of a device."""
         return self._directory.channel(device_id, name)
+
+    def get_channel(self, channel_id: int) -> Channel | None:
+        """Return a channel."""
+        return self._directory.channel_by_id(channel_id)
+
+    async def ensure_channel(self, device_id: int, name: str, *, kind: str = "metric") -> Channel:
+        """Return a channel of a device, making it if there is none. An existing one stays as it is."""
+        known = self._directory.channel(device_id, name)
+        if known is not None:
+            return known
+        now = self._clock.now_us()
+
+        async def job(tx: Tx) -> Channel:
+            return await upsert_channel(tx, device_id, name, kind=kind, now_us=now)
+
+        def committed(channel: Channel) -> None:
+            self._directory.put_channel(channel)
+
+        channel = await self._database.submit(job, committed=committed)
+        return self._directory.channel_by_id(channel.id) or channel
+
+    def hide_channel(self, channel_id: int) -> None:
+        """Take a channel out of sight that is about to be deleted."""
+        self._directory.forget_channel(channel_id)
+
+    async def delete_channel(self, channel_id: int) -> None:
+        """Delete a channel with all that it has; its points go in bounded steps."""
+        self._directory.forget_channel(channel_id)
+        await removal.erase_channel(self._database, channel_id)
+        self._store.rollups.forget_channel(channel_id)
+        self.numbers.counts.forget(channel_id)
 
     async def update_channel(self, channel_id: int, *, label: str | None = None, unit: str | None = None) -> Channel:
         """Change what is given.
@@ -296,6 +372,10 @@ class Signals:
         """Return the latest value of a channel, from memory; None when it was never written."""
         return self._directory.latest(device_id, channel)
 
+    def latest_of(self, channel_id: int) -> Latest | None:
+        """Return the latest value of a channel by its id, from memory."""
+        return self._directory.latest_of(channel_id)
+
     def latest_all(self, device_id: int) -> dict[str, Latest]:
         """Return the latest values of a device by the names of its channels, from memory."""
         return self._directory.latest_all(device_id)
@@ -330,21 +410,17 @@ class Signals:
     ) -> series.Selection:
         """Choose the points of a recording; of one to which none was ever assigned, those of its device and its time.
 
-        Reads the points of all chosen channels in the range once, channel after channel, to learn which of them take part.
+        The stretch of time in which a recording has points is known, so nothing else of its channels is read.
         """
         chosen = self.select(recording.org_id, slugs, channels, start_us, end_us)
         identity = recording.id or 0
-        spans: dict[int, tuple[int, int]] = {}
-        for channel_id in chosen.channels:
-            job = partial(series.recorded, channel_id=channel_id, start_us=_FIRST_US, end_us=_LAST_US, recording_id=identity)
-            span = await self._database.query(job)
-            if span is not None:
-                spans[channel_id] = span
-        if not spans:
+        stretches = await self._database.query(lambda tx: spans.of_recording(tx, identity))
+        if not stretches:
             return self._while_recording(recording, chosen)
-        first, last = min(span[0] for span in spans.values()), max(span[1] for span in spans.values())
-        found = {channel_id: chosen.channels[channel_id] for channel_id in spans}
-        return series.Selection(found, max(chosen.start_us, first), min(chosen.end_us, last + 1), identity)
+        found = {channel_id: names for channel_id, names in chosen.channels.items() if channel_id in stretches}
+        start = min((stretches[channel_id][0] for channel_id in found), default=0)
+        end = max((stretches[channel_id][1] for channel_id in found), default=0)
+        return series.Selection(found, max(chosen.start_us, start), min(chosen.end_us, end), identity)
 
     def _while_recording(self, recording: RecordingRow, chosen: series.Selection) -> series.Selection:
         device = self._directory.get(recording.device_id or 0)
@@ -395,8 +471,16 @@ class Signals:
         self, org_id: str, slug: str | None, channel: str, scope: checks.Scope, operator: str, value: float
     ) -> checks.Check:
         """Compare the stored values of a channel with a number; without a slug, those of all devices that have it."""
-        chosen = list(self._directory.select(org_id, None if slug is None else [slug], [channel]))
-        return await self._database.query(lambda tx: checks.check(tx, chosen, scope, operator, value))
+        chosen = self._directory.select(org_id, None if slug is None else [slug], [channel])
+
+        async def job(tx: Tx) -> checks.Check:
+            ranges = dict.fromkeys(chosen, (scope.start_us, scope.end_us + 1))
+            if scope.recording_id is not None:
+                stretches = await spans.of_recording(tx, scope.recording_id)
+                ranges = {channel_id: stretches[channel_id] for channel_id in chosen if channel_id in stretches}
+            return await checks.check(tx, ranges, scope.recording_id, operator, value)
+
+        return await self._database.query(job)
 
     # Housekeeping
 
@@ -411,6 +495,7 @@ class Signals:
         cutoff = now_us - days * 86_400 * MICROSECONDS
         deleted = await removal.delete_older(self._database, cutoff, self._store.points)
         self._store.rollups.forget()
+        self.numbers.counts.forget_all()
         return deleted
 
     async def _keep_house(self) -> None:

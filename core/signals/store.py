@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from core.signals.directory import Directory
 from core.signals.points import Points
 from core.signals.rollups import Rollups
+from core.signals.spans import Spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,3 +17,4 @@ class Store:
     directory: Directory = field(default_factory=Directory)
     points: Points = field(default_factory=Points)
     rollups: Rollups = field(default_factory=Rollups)
+    spans: Spans = field(default_factory=Spans)

@@ -50,6 +50,14 @@ class RecordingRow(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("org_id", "external_id"),
         Index("ix_recording_started", "org_id", "started_us"),
+        Index(
+            "ix_recording_experiment_name",
+            "org_id",
+            "name",
+            unique=True,
+            sqlite_where=text("kind = 'experiment'"),
+            postgresql_where=text("kind = 'experiment'"),
+        ),
         _NEVER_AGAIN,
     )
 
@@ -102,6 +110,17 @@ latest = Table(
     Column("seq", BigInteger, nullable=False),
     Column("updated_by", Text, nullable=True),
     Column("written_us", BigInteger, nullable=False),
+)
+
+recording_span = Table(
+    "recording_span",
+    SQLModel.metadata,
+    Column("recording_id", Integer, primary_key=True, autoincrement=False),
+    Column("channel_id", Integer, primary_key=True, autoincrement=False),
+    Column("start_us", BigInteger, nullable=False),
+    Column("end_us", BigInteger, nullable=False),
+    Index("ix_recording_span_channel", "channel_id"),
+    sqlite_with_rowid=False,
 )
 
 rollup = Table(

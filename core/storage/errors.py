@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from core.kernel.errors import Unavailable
+from core.kernel.errors import InvalidArgument, Unavailable
 
 log = structlog.get_logger("busbar.storage")
 
@@ -40,11 +40,14 @@ _POSTGRES_TRANSIENT = ("08", "25006", "40", "53", "55P03", "57", "58")
 
 @contextmanager
 def storage_errors() -> Generator[None]:
-    """Turn failures of storage itself into Unavailable; leave broken rules, such as unique violations, as they are."""
+    """Turn failures of storage itself into Unavailable, and text that it cannot hold into InvalidArgument.
+
+    Broken rules, such as unique violations, stay as they are.
+    """
     try:
         yield
     except Exception as error:
-        refusal = unavailable(error)
+        refusal = unavailable(error) or unstorable(error)
         if refusal is None:
             raise
         raise refusal from error
@@ -56,6 +59,13 @@ def unavailable(error: BaseException) -> Unavailable | None:
         return None
     log.warning("storage unavailable", error=str(error), kind=type(error).__name__)
     return Unavailable("storage is unavailable, try again later", retry_after=RETRY_AFTER_SECONDS)
+
+
+def unstorable(error: BaseException) -> InvalidArgument | None:
+    """Return the refusal for text that PostgreSQL cannot hold, which is the one with a NUL in it; None for any other error."""
+    if getattr(_driver_error(error), "sqlstate", None) != "22021":
+        return None
+    return InvalidArgument("text must not contain the character NUL")
 
 
 def is_transient(error: BaseException) -> bool:

@@ -20,6 +20,8 @@ from core.telemetry.access import may_see
 KINDS = ("session", "run")
 ACTIVE, COMPLETED = "active", "completed"
 _STORED, _TOLD = {ACTIVE: "running"}, {"running": ACTIVE}
+_GONE = "~"
+"""Stands for a source that was deleted; no source has such a name."""
 _OLDER = {"started": ACTIVE, "ended": COMPLETED}
 _TRIES = 5
 _SCAN = 200
@@ -262,7 +264,8 @@ class RecordingKeeper:
         if recording_id is not None:
             checked = await self._signals.check(org_id, None, metric, tagged, operator, value)
         if checked is None or not checked.total:
-            slug = None if device is None else device.slug
+            # A source that is gone has no values; those of others are none of its own.
+            slug = None if draft.device_id is None else _GONE if device is None else device.slug
             checked = await self._signals.check(org_id, slug, metric, ranged, operator, value)
         result = criterion | {"passed": checked.total > 0 and checked.failed_us is None, "count": checked.total}
         if checked.failed_us is not None:

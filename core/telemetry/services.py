@@ -18,6 +18,7 @@ from core.telemetry.recordings import RecordingKeeper
 from core.telemetry.replay import ReplayService
 from core.telemetry.runs import RunService
 from core.telemetry.sessions import SessionService
+from core.telemetry.shares import ShareService
 from core.telemetry.sign_in import SignInService
 from core.telemetry.sources import SourceService
 from core.telemetry.stream.service import StreamService
@@ -31,6 +32,7 @@ from gen.busbar.telemetry.v1 import (
     replay_pb,
     runs_pb,
     sessions_pb,
+    shares_pb,
     sign_in_pb,
     sources_pb,
     stream_pb,
@@ -68,6 +70,7 @@ def services(found: Foundations) -> list[tuple[DescService, object]]:
         (sign_in_pb.desc().services[0], SignInService(found.identity, grants, tokens, bus, found.limiter, found.settings)),
         (sources_pb.desc().services[0], SourceService(database, credentials, signals, clock, found.settings.live)),
         (sessions_pb.desc().services[0], SessionService(keeper, clock)),
+        (shares_pb.desc().services[0], ShareService(database, credentials, signals, clock)),
         (runs_pb.desc().services[0], RunService(keeper, clock)),
         (stream_pb.desc().services[0], found.keep(stream)),
     ]

@@ -40,6 +40,7 @@ from gen.busbar.telemetry.v1.sources_pb import (
 )
 
 BOARD = "board"
+LAB = "lab"
 DEVICE = "device"
 
 
@@ -107,6 +108,8 @@ class SourceService:
         device, named = self._require(request.source_id, call.caller), _named(request)
         if "name" in named and device.kind == BOARD:
             raise FailedPrecondition("a board is renamed as a board")
+        if device.kind == LAB:
+            raise FailedPrecondition("events of the lab are changed in the lab")
         if named & {"description", "metadata"}:
             async with self._database.unit_of_work() as session:
                 row = await session.get(SourceRow, device.id)
@@ -128,6 +131,8 @@ class SourceService:
         device = self._require(request.source_id, call.caller)
         if device.kind == BOARD:
             raise FailedPrecondition("a board is deleted as a board")
+        if device.kind == LAB:
+            raise FailedPrecondition("events of the lab are deleted in the lab")
         async with self._database.unit_of_work() as session:
             row = await session.get(SourceRow, device.id)
             if row is not None:

@@ -66,7 +66,7 @@ async def test_refusals_are_results_that_say_what_to_do(
     assert [result.is_error for result in (scope, foreign, argument)] == [True, True, True]
     texts = [result.content[0].model_dump()["text"] for result in (scope, foreign, argument)]
     assert texts[0] == "insufficient scope: pins:write required"
-    assert "not found" in texts[1]
+    assert texts[1] == "board not found"
     assert texts[2].startswith("pin: must be")
 
 

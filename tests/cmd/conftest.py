@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,17 @@ class Serving:
         """Ask it to stop; return what else it printed."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=WAIT_SECONDS)
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        late = threading.Timer(WAIT_SECONDS, self.process.kill)
+        late.start()
+        # Not by `communicate`, which does not see what came together with the first line and was read with it.
+        with self.process.stdout, self.process.stderr, ThreadPoolExecutor(1) as pool:
+            errors = pool.submit(self.process.stderr.read)
+            out = self.process.stdout.read()
+            err = errors.result()
+        self.process.wait()
+        late.cancel()
         return Done(self.process.returncode, out, err)
 
 

@@ -6,11 +6,14 @@ import json
 import re
 import signal
 import socket
+import ssl
+import subprocess
 from pathlib import Path
 
 import grpc
 import httpx
 import pytest
+from websockets.sync.client import connect
 
 from tests.cmd.conftest import WAIT_SECONDS, Run, Serve
 
@@ -90,6 +93,33 @@ def test_a_port_that_is_taken_is_reported_in_a_sentence(run: Run, data: Path, do
 def test_a_surface_can_have_a_listener_of_its_own(serve: Serve) -> None:
     with_listener = serve("--json", "--listen", "maker=127.0.0.1:0")
     assert with_listener.stop().status == 0
+
+
+def test_a_certificate_serves_tls_on_every_door(serve: Serve, tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"]
+    name = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run([*make, *name, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    server = serve("--json", "--tls-certificate", certificate, "--tls-key", key)
+    url, trust = server.ready["http"], ssl.create_default_context(cafile=certificate)
+    assert url.startswith("https://127.0.0.1:")
+    with httpx.Client(verify=trust, base_url=url) as client:
+        assert client.get("/healthz").status_code == 200
+        registered = client.post("/api/auth/register", json={"email": "ann@example.com", "password": "long enough 1"})
+        assert registered.headers["set-cookie"].endswith("; Secure")
+        session = {"Authorization": f"Bearer {registered.json()['token']}"}
+        board = client.post("/api/boards", json={"name": "Bench"}, headers=session).json()
+    with connect(f"{url.replace('https', 'wss', 1)}/ws/boards/{board['id']}/pins", additional_headers=session, ssl=trust) as ws:
+        assert json.loads(ws.recv(timeout=WAIT_SECONDS))["type"] == "snapshot"
+    credentials = grpc.ssl_channel_credentials(certificate.read_bytes())
+    with grpc.secure_channel(server.ready["grpc"].replace("127.0.0.1", "localhost"), credentials) as channel:
+        grpc.channel_ready_future(channel).result(timeout=WAIT_SECONDS)
+
+
+def test_a_certificate_without_its_key_is_refused_before_anything_starts(run: Run, data: Path) -> None:
+    done = run("serve", "--data", data, "--tls-certificate", data / "certificate.pem")
+    assert (done.status, "tls_certificate and tls_key go together" in done.err) == (2, True)
+    assert not data.exists()
 
 
 @pytest.mark.parametrize(("flag", "value"), [("--http", "nowhere"), ("--listen", "kitchen=127.0.0.1:0"), ("--listen", "maker")])

@@ -12,6 +12,9 @@ import pytest
 
 from gen.busbar.api.v1.options_pb import CredentialKind
 from tests.conftest import Person, Running
+from tests.databases import postgres
+
+__all__ = ["postgres"]
 
 WAIT_SECONDS = 20.0
 TRACES = ("Traceback", 'File "', "sqlite", "site-packages")

@@ -44,9 +44,9 @@ class Account:
     telemetry_key: str
 
 
-async def prepare(data: Path) -> Account:
-    """Set up a data directory with a user, their session and a telemetry key."""
-    app = await App.create(Settings(data=data))
+async def prepare(data: Path, database: str = "") -> Account:
+    """Set up a data directory, or a database elsewhere, with a user, their session and a telemetry key."""
+    app = await App.create(Settings(data=data, database=database))
     try:
         account = await app.identity.register("alice@example.com", PASSWORD, username="alice")
         key = await app.identity.issue(CredentialKind.TELEMETRY_KEY, account.org_id, user_id=None, scopes=("write", "read"))

@@ -25,7 +25,7 @@ from gen.busbar.telemetry.v1.ingest_pb import Column, IngestColumnsRequest
 from gen.busbar.telemetry.v1.ingest_pb_grpc import IngestServiceClient
 from tests.faults.process import Account, ServerProcess, prepare, serving
 
-ROUNDS = 20
+ROUNDS = {"sqlite": 20, "postgresql": 5}
 BATCH = 40
 EPOCH_MS = 1_700_000_000_000
 AIMS = (4, 7, 12, 20, 33)
@@ -159,17 +159,17 @@ class Switch:
                 life.acknowledged()
 
 
-async def make_board(data: Path, account: Account) -> str:
-    async with serving(data) as server, grpc.aio.insecure_channel(server.grpc) as channel:
+async def make_board(data: Path, account: Account, database: str) -> str:
+    async with serving(data, database=database) as server, grpc.aio.insecure_channel(server.grpc) as channel:
         metadata = (("authorization", f"Bearer {account.session}"),)
         board = await BoardServiceClient(channel).create_board(CreateBoardRequest(name="Bench"), metadata=metadata)
         await server.kill()
         return board.id
 
 
-async def reopened(data: Path, account: Account, board_id: str) -> tuple[list[StoredPoint], int]:
+async def reopened(data: Path, account: Account, board_id: str, database: str) -> tuple[list[StoredPoint], int]:
     """Return every point, and how many writes the board counted."""
-    app = await App.create(Settings(data=data))
+    app = await App.create(Settings(data=data, database=database))
     try:
         stored = await app.signals.points(account.org_id, start_us=0, end_us=1 << 61, limit=10_000_000)
         board = app.signals.find_device(account.org_id, board_id)
@@ -183,21 +183,23 @@ def missing_and_repeated(found: Counter[int], acknowledged: set[int]) -> tuple[i
     return len(acknowledged - found.keys()), sum(times - 1 for times in found.values())
 
 
-async def test_every_acknowledged_point_survives_being_killed_twenty_times_and_none_is_there_twice(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("kind", ROUNDS)
+async def test_every_acknowledged_point_survives_however_often_the_server_is_killed_and_none_is_there_twice(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "data"
-    account = await prepare(data)
-    board_id = await make_board(data, account)
+    database: str = await request.getfixturevalue("postgres").migrated() if kind == "postgresql" else ""
+    account = await prepare(data, database)
+    board_id = await make_board(data, account, database)
     devices = [Device(f"rig-{i}") for i in range(4)]
     switches = [Switch(board_id, pin) for pin in (1, 2)]
-    for number in range(ROUNDS):
-        async with serving(data) as server:
+    for number in range(ROUNDS[kind]):
+        async with serving(data, database=database) as server:
             life = Round(server, account, AIMS[number % len(AIMS)])
             posting = (device.post(life) for device in devices[1:])
             await life.run(devices[0].stream(life), *posting, *(switch.write(life) for switch in switches))
 
-    stored, counted = await reopened(data, account, board_id)
+    stored, counted = await reopened(data, account, board_id, database)
     by_series: dict[tuple[str, str], Counter[int]] = {}
     for point in stored:
         by_series.setdefault((point.device, point.channel), Counter())[int(str(point.value).removesuffix(".0"))] += 1
@@ -215,8 +217,8 @@ async def test_every_acknowledged_point_survives_being_killed_twenty_times_and_n
     writes = [seq for switch in switches for seq in switch.acknowledged.values()]
     with capsys.disabled():
         print(  # noqa: T201 - the counts are what whoever runs this wants to see
-            f"\n{ROUNDS} kills: {acknowledged} points and {len(writes)} pin writes acknowledged, {len(stored)} stored,"
-            f" {lost} lost, {repeated} repeated"
+            f"\n{ROUNDS[kind]} kills on {kind}: {acknowledged} points and {len(writes)} pin writes acknowledged,"
+            f" {len(stored)} stored, {lost} lost, {repeated} repeated"
         )
     assert (lost, repeated) == (0, 0)
     assert len(set(writes)) == len(writes)

@@ -12,7 +12,7 @@ from websockets.exceptions import InvalidStatus
 from gen.busbar.api.v1.options_pb import CredentialKind
 from gen.busbar.maker.v1.pins_pb import ReadPinRequest
 from gen.busbar.maker.v1.pins_pb_grpc import PinServiceClient
-from tests.conftest import Running
+from tests.conftest import PASSWORD, Running, Start
 from tests.faults.conftest import Target, refused
 
 LIFE_US = 60_000_000
@@ -70,3 +70,66 @@ async def test_an_ended_credential_opens_no_door(target: Target, end: Callable[[
     assert set((await doors(target, agent.secret, device.secret)).values()) == {200}
     await end(target.busbar, [agent.row.id, device.row.id])
     assert set((await doors(target, agent.secret, device.secret)).values()) == {401}
+
+
+End = Callable[[Target], Awaitable[None]]
+
+
+async def log_out(target: Target) -> None:
+    await target.user().post("/api/auth/logout")
+
+
+async def change_password_elsewhere(target: Target) -> None:
+    answer = await target.busbar.http().post("/api/auth/login", json={"email": "alice", "password": PASSWORD})
+    other = target.busbar.http(authorization=f"Bearer {answer.json()['token']}")
+    words = {"currentPassword": PASSWORD, "newPassword": "another good password"}
+    assert (await other.post("/api/auth/password-change", json=words)).status_code == 200
+
+
+async def let_it_run_out(target: Target) -> None:
+    target.busbar.clock.forward(seconds=31 * 24 * 3600)
+
+
+async def with_session(target: Target, session: str) -> dict[str, int]:
+    """Try a session on every door that takes one; return the HTTP status, or that of gRPC, of each."""
+    http = target.busbar.http(authorization=f"Bearer {session}")
+    answers = {
+        "header": (await http.get("/api/boards")).status_code,
+        "cookie": (await target.busbar.http(cookie=f"plynx_session={session}").get("/api/boards")).status_code,
+        "telemetry": (await http.get("/api/v1/telemetry/latest")).status_code,
+        "stream": (await http.head(f"/api/boards/{target.board.id}/pins")).status_code,
+    }
+    return {**answers, **await sockets(target, session)}
+
+
+async def with_board_token(target: Target, token: str) -> dict[str, int]:
+    """Try a board's token on every door that takes one."""
+    ingest = await target.busbar.http(**{"x-api-key": token}).post("/ingest", json={"points": []})
+    return {"ingest": ingest.status_code, **await sockets(target, token)}
+
+
+@pytest.mark.parametrize("end", [log_out, change_password_elsewhere, let_it_run_out])
+async def test_an_ended_session_opens_no_door(start: Start, end: End) -> None:
+    target = await fresh_target(start)
+    before = await with_session(target, target.alice.session)
+    assert set(before.values()) == {200}, before
+    await end(target)
+    after = await with_session(target, target.alice.session)
+    assert set(after.values()) == {401}, after
+
+
+async def test_a_replaced_board_token_opens_no_door(start: Start) -> None:
+    target = await fresh_target(start)
+    before = await with_board_token(target, target.board.device_token)
+    assert set(before.values()) == {200}, before
+    assert (await target.user().post(f"/api/boards/{target.board.id}/token")).status_code == 200
+    after = await with_board_token(target, target.board.device_token)
+    assert set(after.values()) == {401}, after
+
+
+async def fresh_target(start: Start) -> Target:
+    """Return a target of its own: what ends here has no user left to look at it afterwards."""
+    busbar = await start()
+    alice = await busbar.person("alice")
+    board = await busbar.board(alice)
+    return Target(busbar, alice, board, "", "")

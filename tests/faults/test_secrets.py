@@ -16,8 +16,11 @@ from gen.busbar.maker.v1.boards_pb_grpc import BoardServiceClient
 from tests.faults.process import ServerProcess, prepare, serving
 
 PASSWORDS = ("correct horse battery staple", "another horse battery staple", "not the password at all")
-SECRET = re.compile(rb"(plnx_|plx_|plxd_|pbt_)[A-Za-z0-9_-]{20,}")
-LATER = ("/api/auth/session", "/api/boards", "/api/mcp/keys", "/openapi.json", "/health", "/readyz", "/metrics", "/nowhere")
+SECRET = re.compile(rb"(plnx_|plx_|plxd_|plxs_|pbt_)[A-Za-z0-9_-]{20,}")
+LATER = (
+    "/api/auth/session", "/api/boards", "/api/mcp/keys", "/api/keys", "/api/shares", "/openapi.json", "/health", "/readyz",
+    "/metrics", "/nowhere",
+)  # fmt: skip
 
 
 @dataclass
@@ -57,6 +60,9 @@ async def live(told: Told) -> None:
     board = await told.once("POST", "/api/boards", "deviceToken", json={"name": "Bench"})
     rotated = await told.once("POST", f"/api/boards/{board['id']}/token", "deviceToken")
     key = await told.once("POST", "/api/mcp/keys", "key", json={"name": "agent", "scopes": ["pins:read"]})
+    await told.once("POST", "/api/keys", "key", json={"name": "rig"})
+    share = await told.once("POST", "/api/shares", "token", json={"name": "wall"})
+    await told.hears(401, "GET", "/api/sources", headers={"authorization": f"Bearer {share['token']}"})
     change = {"currentPassword": PASSWORDS[0], "newPassword": PASSWORDS[1]}
     await told.hears(200, "POST", "/api/auth/password-change", json=change)
     await told.hears(400, "POST", "/api/auth/register", json={**new, "email": "nobody"})
@@ -101,7 +107,7 @@ async def test_no_secret_is_kept_logged_or_shown_again(tmp_path: Path) -> None:
         assert leaked(told, "\n".join(told.later).encode()) == []
         # Killed, so that the write-ahead log is still there.
         await server.kill()
-    assert len(told.secrets) == len(PASSWORDS) + 7
+    assert len(told.secrets) == len(PASSWORDS) + 9
     files = [path for path in data.rglob("*") if path.is_file()]
     assert any(path.name.endswith("-wal") for path in files)
     assert {path.name: leaked(told, path.read_bytes()) for path in files} == {path.name: [] for path in files}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import signal
 import sqlite3
+import tempfile
 from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +20,9 @@ from sqlalchemy import event
 from core.app import App
 from gen.busbar.api.v1.options_pb import CredentialKind
 from tests.conftest import Start
+from tests.databases import postgres_server
 from tests.doors import Refused
+from tests.faults.conftest import WAIT_SECONDS
 from tests.faults.process import Account, ServerProcess, prepare, serving
 
 SENTENCE = "storage is unavailable, try again later"
@@ -63,6 +67,36 @@ class Sender:
 def is_unavailable(answer: httpx.Response, body: dict[str, str]) -> None:
     assert (answer.status_code, answer.json()) == (503, body)
     assert int(answer.headers["retry-after"]) >= 1
+
+
+@dataclass
+class OwnPostgres:
+    """A PostgreSQL server that a test may stop."""
+
+    server: Any
+
+    @property
+    def url(self) -> str:
+        """Address of its database."""
+        return self.server.get_uri()
+
+    def stop(self) -> None:
+        """Stop it at once, as a crash would: connections are cut and nothing is written out."""
+        process = self.server.get_postmaster_info().process
+        process.send_signal(signal.SIGQUIT)
+        process.wait(WAIT_SECONDS)
+
+    def start(self) -> None:
+        """Start it again on the same files; it recovers from its log."""
+        self.server.ensure_postgres_running()
+
+
+@pytest.fixture
+def own_postgres() -> Generator[OwnPostgres]:
+    """A PostgreSQL server for one test."""
+    folder = Path(tempfile.mkdtemp(prefix="busbar-postgres-"))
+    with postgres_server(folder) as server:
+        yield OwnPostgres(server)
 
 
 TELEMETRY = {"error": SENTENCE, "message": SENTENCE}
@@ -208,3 +242,32 @@ async def clients(server: ServerProcess, account: Account) -> AsyncGenerator[tup
     user = httpx.AsyncClient(base_url=server.http, headers={"authorization": f"Bearer {account.session}"}, timeout=30)
     async with device, user:
         yield Sender(device), user
+
+
+async def test_a_postgresql_that_goes_away_is_503_on_every_door_and_nothing_acknowledged_is_lost(
+    start: Start, own_postgres: OwnPostgres
+) -> None:
+    busbar = await start(database=own_postgres.url)
+    alice = await busbar.person("alice")
+    board = await busbar.board(alice)
+    key = await busbar.key(alice, CredentialKind.TELEMETRY_KEY, "read", "write")
+    sender = Sender(busbar.http(**{"x-api-key": key}))
+    assert (await sender.send()).status_code == 200
+    agent = busbar.client("mcp", await busbar.key(alice, CredentialKind.AGENT_KEY))
+    await agent.method("tools/list")
+    await asyncio.to_thread(own_postgres.stop)
+
+    is_unavailable(await sender.send(), TELEMETRY)
+    is_unavailable(await busbar.http(alice.session).post("/api/boards", json={"name": "Second"}), MAKER)
+    write = {"board_id": board.id, "pin_index": 1, "value": 1}
+    for door in ("grpc", "rest"):
+        with pytest.raises(Refused) as refused:
+            await busbar.client(door, alice.session).call("PinService.WritePin", **write)
+        assert (refused.value.code, refused.value.message) == ("UNAVAILABLE", SENTENCE)
+    with pytest.raises(Refused, match=SENTENCE):
+        await agent.call("PinService.WritePin", **write)
+
+    await asyncio.to_thread(own_postgres.start)
+    assert (await sender.send()).status_code == 200
+    assert await sender.stored() == sender.acknowledged
+    await busbar.client("grpc", alice.session).call("PinService.WritePin", **write)

@@ -67,7 +67,12 @@ async def test_a_credential_may_come_in_either_header(server: Serving, metadata:
 async def test_a_call_carries_where_it_came_from(server: Serving) -> None:
     await server.pins.read_pin(ReadPinRequest(board_id="b1"), metadata=ALICE, timeout=10)
     call = server.service.calls[0]
-    assert (call.door, call.address) == ("grpc", "127.0.0.1")
+    assert (call.door, call.address, call.if_match) == ("grpc", "127.0.0.1", None)
+
+
+async def test_a_call_names_the_revision_that_it_wants_to_change(server: Serving) -> None:
+    await server.pins.read_pin(ReadPinRequest(board_id="b1"), metadata=(*ALICE, ("if-match", "7")), timeout=10)
+    assert server.service.calls[0].if_match == "7"
 
 
 async def test_the_request_id_of_the_client_comes_back(server: Serving) -> None:

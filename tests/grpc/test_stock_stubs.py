@@ -16,7 +16,7 @@ from tests.grpc.serving import Serving
 from tools.generate import ROOT, installed_descriptors
 
 CLIENT = Path(__file__).with_name("stock_client.py")
-OURS = ("busbar/api/v1/options.proto", "busbar/maker/v1/pins.proto")
+OURS = ("busbar/api/v1/options.proto", "busbar/maker/v1/ota_jobs.proto", "busbar/maker/v1/pins.proto")
 THEIRS = (validate_pb.desc().name,)
 
 

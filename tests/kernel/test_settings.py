@@ -40,6 +40,42 @@ def test_nested_settings_are_spelled_with_two_underscores(monkeypatch: pytest.Mo
     assert (settings.quotas.boards, settings.quotas.agent_keys) == (7, 25)
 
 
+@pytest.mark.parametrize(
+    "origins",
+    [
+        "https://a.example,https://b.example",
+        " https://a.example , https://b.example, ",
+        '["https://a.example", "https://b.example"]',
+    ],
+)
+def test_a_list_in_the_environment_is_separated_by_commas_or_is_json(monkeypatch: pytest.MonkeyPatch, origins: str) -> None:
+    monkeypatch.setenv("BUSBAR_CORS_ORIGINS", origins)
+    monkeypatch.setenv("BUSBAR_OUTGOING__ALLOW_NETWORKS", "198.18.0.0/15,fd00::/8")
+    settings = Settings()
+    assert settings.cors_origins == ["https://a.example", "https://b.example"]
+    assert settings.outgoing.allow_networks == ["198.18.0.0/15", "fd00::/8"]
+
+
+def test_an_empty_list_in_the_environment_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUSBAR_TRUSTED_PROXIES", "")
+    assert Settings().trusted_proxies == []
+
+
+@pytest.mark.parametrize("listen", ["maker=:8788, plans=[::1]:8099", '{"maker": ":8788", "plans": "[::1]:8099"}'])
+def test_pairs_in_the_environment_are_separated_by_commas_or_are_json(monkeypatch: pytest.MonkeyPatch, listen: str) -> None:
+    monkeypatch.setenv("BUSBAR_LISTEN", listen)
+    assert Settings().listen == {"maker": ":8788", "plans": "[::1]:8099"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("LISTEN", "maker"), ("CORS_ORIGINS", "[nothing"), ("QUOTAS", "5"), ("LISTEN", "maker=8788")]
+)
+def test_what_is_neither_list_nor_json_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"BUSBAR_{name}", value)
+    with pytest.raises(ValueError, match=f"(?i){name}"):
+        Settings()
+
+
 def test_the_database_is_a_file_in_the_data_directory_unless_named(tmp_path: Path) -> None:
     assert Settings(data=tmp_path).database_url == f"sqlite+aiosqlite:///{tmp_path}/busbar.db"
     assert Settings(database="postgresql://db/busbar").database_url == "postgresql://db/busbar"
@@ -76,3 +112,9 @@ def test_misspelt_names_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("BUSBAR_QUOTAS__BOARDS", "7")
     (tmp_path / CONFIG_FILE).write_text('log_levle = "error"\n')
     assert unknown_names(Settings()) == ["BUSBAR_HTTPS", f"log_levle ({CONFIG_FILE})"]
+
+
+@pytest.mark.parametrize("text", ["provider.example/v1", "ftp://provider.example", "http://", "http://[", "v1"])
+def test_the_address_of_the_model_provider_is_an_http_address(text: str) -> None:
+    with pytest.raises(ValidationError, match="ai_base_url"):
+        Settings(ai_base_url=text)

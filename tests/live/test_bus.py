@@ -280,3 +280,22 @@ async def test_the_bus_is_what_its_users_expect() -> None:
     watching: Reader = bus.subscribe(TOPIC, policy=Policy.LAGGED, size=1)
     bus.publish(TOPIC, "event")
     assert [event for _, event in watching.drain()] == ["event"]
+
+
+async def test_a_reader_follows_and_leaves_topics_while_it_reads() -> None:
+    bus = Bus()
+    async with reader(bus) as watching:
+        bus.publish(OTHER, "too early")
+        watching.follow(OTHER)
+        watching.follow(OTHER)
+        bus.publish(OTHER, "one")
+        bus.publish(TOPIC, "two")
+        watching.leave(OTHER)
+        watching.leave(OTHER)
+        bus.publish(OTHER, "too late")
+        bus.publish(TOPIC, "three")
+        assert events(watching) == ["one", "two", "three"]
+        watching.follow(OTHER)
+    assert bus.readers == 0
+    watching.follow(TOPIC)
+    assert bus.readers == 0

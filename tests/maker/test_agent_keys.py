@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import Person, Running, Start
 
-ROW = {"id", "name", "prefix", "scopes", "boardIds", "createdAt", "lastUsedAt", "expiresAt", "revokedAt"}
+ROW = {"id", "name", "prefix", "scopes", "boardIds", "createdAt", "lastUsedAt", "expiresAt", "revokedAt", "readOnly", "tools"}
 
 
 async def test_a_key_is_shown_once(busbar: Running, alice: Person) -> None:
@@ -57,6 +57,8 @@ async def test_an_expired_key_is_refused(busbar: Running, alice: Person) -> None
         ({"name": "k", "scopes": ["root"]}, "scopes"),
         ({"name": "k", "boardIds": []}, "boardIds"),
         ({"name": "k", "boardIds": [5]}, "boardIds"),
+        ({"name": "k", "tools": []}, "tools"),
+        ({"name": "k", "tools": ["plynx_read_pins"]}, "tools"),
         ({"name": "k", "expiresAt": "2001-01-01T00:00:00Z"}, "expiresAt"),
         ({"name": "k", "expiresAt": "tomorrow"}, "expiresAt"),
     ],

@@ -12,7 +12,7 @@ from core.kernel.limits import Limiter
 from core.kernel.pipeline import Platform
 from core.kernel.settings import Settings
 from gen.busbar.api.v1.options_pb import CredentialKind
-from tests.mcp.fakes import KEY, READER, SESSION, Agent, FakeBoards, FakeKeys, FakePins, rpcs
+from tests.mcp.fakes import KEY, READER, SESSION, Agent, FakeBoards, FakeKeys, FakePins, rpcs, unrecorded
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def platform(pins: FakePins, boards: FakeBoards, keys: FakeKeys) -> Platform:
 @pytest.fixture
 def app(platform: Platform) -> McpApp:
     """The endpoint of a server that listens on a loopback address."""
-    return McpApp(platform, Settings(http="127.0.0.1:8787"))
+    return McpApp(platform, Settings(http="127.0.0.1:8787"), unrecorded)
 
 
 @pytest.fixture

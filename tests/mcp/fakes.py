@@ -130,6 +130,10 @@ class FakeKeys:
         return Ended("unknown", None)
 
 
+async def unrecorded(principal: Principal, tool: str, outcome: str, seconds: float) -> None:
+    """Note nothing of a call."""
+
+
 def rpcs(pins: FakePins, boards: FakeBoards) -> list[Rpc]:
     """Bind the fakes to the services that they stand for."""
     return [*_bound(pins_pb, pins), *_bound(boards_pb, boards)]
@@ -142,21 +146,22 @@ def _bound(module: Any, service: object) -> list[Rpc]:
 class Agent:
     """Speaks JSON-RPC by hand, so that a test decides over every header."""
 
-    def __init__(self, http: httpx.AsyncClient, path: str = "/api/mcp/rpc") -> None:
+    def __init__(self, http: httpx.AsyncClient, path: str = "/api/mcp/rpc", key: str = KEY) -> None:
         self.http = http
         self.path = path
+        self.key = key
 
     async def post(self, body: Any, headers: dict[str, str | None] | None = None, *, path: str = "") -> httpx.Response:
         """Send a body; a header of None is left out."""
-        sent = {"Authorization": f"Bearer {KEY}", "Accept": "application/json, text/event-stream", **(headers or {})}
+        sent = {"Authorization": f"Bearer {self.key}", "Accept": "application/json, text/event-stream", **(headers or {})}
         kept = {name: value for name, value in sent.items() if value is not None}
         if isinstance(body, bytes):
             return await self.http.post(path or self.path, content=body, headers=kept)
         return await self.http.post(path or self.path, json=body, headers=kept)
 
-    async def legacy(self, method: str, params: Any = None, *, key: str = KEY, path: str = "") -> httpx.Response:
+    async def legacy(self, method: str, params: Any = None, *, key: str = "", path: str = "") -> httpx.Response:
         """Send a request of the handshake era."""
-        return await self.post(request(method, params), {"Authorization": f"Bearer {key}"}, path=path)
+        return await self.post(request(method, params), {"Authorization": f"Bearer {key or self.key}"}, path=path)
 
     async def modern(self, method: str, params: dict[str, Any] | None = None, **headers: str | None) -> httpx.Response:
         """Send a request of 2026-07-28 with the headers it needs; `mcp_name=None` leaves one out."""
@@ -171,13 +176,13 @@ class Agent:
         kept = {name: value for name, value in sent.items() if name.lower() not in named}
         return await self.post(request(method, full), {**kept, **named})
 
-    async def call(self, tool: str, *, key: str = KEY, path: str = "", **arguments: Any) -> dict[str, Any]:
+    async def call(self, tool: str, *, key: str = "", path: str = "", **arguments: Any) -> dict[str, Any]:
         """Call a tool and return its result."""
         answer = await self.legacy("tools/call", {"name": tool, "arguments": arguments}, key=key, path=path)
         assert answer.status_code == 200, answer.text
         return answer.json()["result"]
 
-    async def refusal(self, tool: str, *, key: str = KEY, **arguments: Any) -> str:
+    async def refusal(self, tool: str, *, key: str = "", **arguments: Any) -> str:
         """Call a tool that must refuse, and return the sentence."""
         result = await self.call(tool, key=key, **arguments)
         assert result["isError"] is True
@@ -185,7 +190,7 @@ class Agent:
         assert [item["type"] for item in result["content"]] == ["text"]
         return result["content"][0]["text"]
 
-    async def tools(self, *, key: str = KEY, path: str = "") -> list[str]:
+    async def tools(self, *, key: str = "", path: str = "") -> list[str]:
         """List the names of tools."""
         answer = await self.legacy("tools/list", key=key, path=path)
         return [tool["name"] for tool in answer.json()["result"]["tools"]]

@@ -20,7 +20,7 @@ from adapters.mcp.app import MAX_BODY_BYTES, McpApp
 from core.kernel.pipeline import Platform
 from core.kernel.settings import Settings
 from gen.busbar.api.v1.options_pb import CredentialKind
-from tests.mcp.fakes import KEY, MODERN, READER, SESSION, FakeKeys
+from tests.mcp.fakes import KEY, MODERN, READER, SESSION, FakeKeys, unrecorded
 
 ERAS = pytest.mark.parametrize(("mode", "version"), [("legacy", "2025-11-25"), (MODERN, MODERN), ("auto", MODERN)])
 
@@ -58,7 +58,7 @@ async def served(platform: Platform) -> AsyncIterator[Served]:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{bound.getsockname()[1]}"
-        app = McpApp(platform, Settings(http=address))
+        app = McpApp(platform, Settings(http=address), unrecorded)
         server = Announcing(uvicorn.Config(app, lifespan="off", log_config=None))
         task = asyncio.create_task(server.serve(sockets=[bound]))
         await asyncio.wait_for(server.answers.wait(), 20)

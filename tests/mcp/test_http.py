@@ -13,7 +13,7 @@ from core.kernel.limits import Limiter
 from core.kernel.pipeline import Platform
 from core.kernel.settings import Settings
 from gen.busbar.api.v1.options_pb import CredentialKind
-from tests.mcp.fakes import KEY, SESSION, Agent, FakeBoards, FakeKeys, FakePins, request, rpcs
+from tests.mcp.fakes import KEY, SESSION, Agent, FakeBoards, FakeKeys, FakePins, request, rpcs, unrecorded
 
 PING = request("ping")
 TOO_LARGE = b" " * (MAX_BODY_BYTES + 1)
@@ -120,7 +120,7 @@ async def test_a_revoked_key_is_refused_on_the_next_request(agent: Agent, keys: 
 
 
 async def test_the_hundred_and_first_request_of_a_second_waits(keys: FakeKeys) -> None:
-    app = McpApp(Platform(rpcs(FakePins(), FakeBoards()), keys, limiter=Limiter()), Settings())
+    app = McpApp(Platform(rpcs(FakePins(), FakeBoards()), keys, limiter=Limiter()), Settings(), unrecorded)
     keys.issue("plnx_other", CredentialKind.AGENT_KEY)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:
         agent = Agent(http)

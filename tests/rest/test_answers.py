@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import httpx
 import pytest
 
 from core.kernel.call import Call
+from core.kernel.errors import PreconditionFailed
+from core.kernel.rpc import BindingError
 from tests.rest.fakes import ALICE, DEVICE, World, client, fake_rpcs, rest_app
 from tests.rest.protos import serve, service
 
@@ -100,6 +103,49 @@ async def test_an_answer_with_a_revision_has_an_entity_tag() -> None:
     assert answer.headers["etag"] == '"3"'
 
 
+async def test_an_rpc_may_name_the_field_that_is_its_revision() -> None:
+    rpc = 'Save(Answer) returns (Answer) {post: "/save" body: "*" response_body: "values"} | '
+    desc = service(MESSAGES, rpc + 'option (busbar.api.v1.rest) = {revision: "odd_name"};')
+    async with client(rest_app(serve(desc, lambda request, _call: request))) as web:
+        answer = await web.post("/save", json={"OddName": "b7", "revision": 3, "values": [1]})
+    assert (answer.headers["etag"], answer.json()) == ('"b7"', [1])
+    for wrong in ("nope", "text", "values"):
+        desc = service(MESSAGES, f'{rpc}option (busbar.api.v1.rest) = {{revision: "{wrong}"}};')
+        with pytest.raises(BindingError, match=f"{wrong} is its revision"):
+            rest_app(serve(desc, lambda request, _call: request))
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_who_has_the_present_revision_is_not_sent_it_again(method: str) -> None:
+    desc = service(MESSAGES, 'Read(Answer) returns (Answer) {get: "/read"}')
+    async with client(rest_app(serve(desc, lambda request, _call: request))) as web:
+        for known in ('"3"', 'W/"3"', '"2", "3"', "*"):
+            answer = await web.request(method, "/read?revision=3", headers={"if-none-match": known})
+            assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", '"3"'), known
+            assert not {"content-type", "content-length"} & answer.headers.keys()
+        for stale in ('"2"', "3", ""):
+            answer = await web.request(method, "/read?revision=3", headers={"if-none-match": stale})
+            assert (answer.status_code, answer.headers["etag"]) == (200, '"3"'), stale
+
+
+async def test_if_match_reaches_the_service_and_a_stale_one_is_412() -> None:
+    desc = service(MESSAGES, RPC % "put")
+    seen: list[str | None] = []
+
+    def save(request: Any, call: Call) -> Any:
+        seen.append(call.if_match)
+        if call.if_match not in (None, "3"):
+            raise PreconditionFailed("the document is at revision 3")
+        return request
+
+    async with client(rest_app(serve(desc, save))) as web:
+        statuses = [
+            (await web.put("/api/v1/echo", json=FULL, headers=headers)).status_code
+            for headers in ({}, {"if-match": '"3"'}, {"if-match": 'W/"3"'}, {"if-match": '"2"'})
+        ]
+    assert (statuses, seen) == ([200, 200, 200, 412], [None, "3", "3", "2"])
+
+
 async def test_the_declared_status_and_headers_are_sent(web: httpx.AsyncClient) -> None:
     answer = await web.post("/api/boards", json={"name": "x"}, headers=ALICE)
     assert (answer.status_code, answer.headers["cache-control"]) == (201, "no-store")
@@ -138,6 +184,13 @@ async def test_cookies_are_out_of_reach_for_scripts(world: World, public_url: st
     async with client(rest_app(fake_rpcs(world), public_url=public_url)) as web:
         answer = await web.post("/api/auth/login", json={"email": "a@b", "password": "x"})
     assert answer.headers["set-cookie"] == f"plynx_session=t; HttpOnly; SameSite=Lax; Path=/; Max-Age=2592000{secure}"
+
+
+async def test_a_cookie_set_behind_a_proxy_that_speaks_tls_is_for_https_only(world: World) -> None:
+    async with client(rest_app(fake_rpcs(world)), peer=("127.0.0.1", 5)) as web:
+        headers = {"x-forwarded-proto": "https"}
+        answer = await web.post("/api/auth/login", json={"email": "a@b", "password": "x"}, headers=headers)
+    assert answer.headers["set-cookie"].endswith("; Secure")
 
 
 async def test_a_sane_request_id_comes_back_and_reaches_the_service(web: httpx.AsyncClient, world: World) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from adapters.rest.openapi import build_document
@@ -30,6 +31,27 @@ def operations(document: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]
 
 def test_the_document_is_valid_openapi(document: dict[str, Any]) -> None:
     OpenAPIV31SpecValidator(document).validate()
+
+
+def test_every_json_body_and_answer_has_an_example_that_fits_it(document: dict[str, Any]) -> None:
+    for where, operation in operations(document).items():
+        parts = {"body": operation.get("requestBody", {}), **operation["responses"]}
+        for code, part in parts.items():
+            media = part.get("content", {}).get("application/json")
+            if media is None or where[1].endswith("openapi.json"):
+                continue
+            assert "example" in media, (where, code)
+            schema = {**media["schema"], "components": document["components"]}
+            validator = Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
+            assert [error.message for error in validator.iter_errors(media["example"])] == [], (where, code)
+
+
+def test_examples_of_refusals_are_those_of_the_surface(document: dict[str, Any]) -> None:
+    def refusal(method: str, path: str, code: str) -> Any:
+        return document["paths"][path][method]["responses"][code]["content"]["application/json"]["example"]
+
+    assert refusal("get", "/api/boards", "401") == {"error": "authentication required"}
+    assert refusal("get", "/api/v1/telemetry", "401") == {"error": "UNAUTHORIZED", "message": "authentication required"}
 
 
 def test_every_rule_of_every_rpc_is_described_once(document: dict[str, Any]) -> None:

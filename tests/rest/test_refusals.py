@@ -16,6 +16,7 @@ from core.kernel.errors import (
     InvalidArgument,
     NotFound,
     PermissionDenied,
+    PreconditionFailed,
     ResourceExhausted,
     TooLarge,
     Unavailable,
@@ -63,9 +64,11 @@ async def test_devices_get_a_sentence_where_they_expect_one(web: httpx.AsyncClie
 
 
 async def test_a_stale_revision_is_told_from_a_stale_precondition(web: httpx.AsyncClient, world: World) -> None:
+    stale = {**ALICE, "if-match": '"8"'}
     world.fail = Aborted("revision 9 is newer", revision=9)
-    assert (await web.patch("/api/boards/b1", json={}, headers=ALICE)).status_code == 409
-    assert (await web.patch("/api/boards/b1", json={}, headers={**ALICE, "if-match": '"8"'})).status_code == 412
+    assert (await web.patch("/api/boards/b1", json={}, headers=stale)).status_code == 409
+    world.fail = PreconditionFailed("revision 9 is newer", revision=9)
+    assert (await web.patch("/api/boards/b1", json={}, headers=stale)).status_code == 412
 
 
 async def test_waiting_times_are_whole_seconds(web: httpx.AsyncClient, world: World) -> None:

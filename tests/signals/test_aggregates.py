@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+import runpy
+from collections.abc import Generator, Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from statistics import fmean
@@ -13,11 +14,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from core.kernel.clock import MICROSECONDS
 from core.kernel.errors import InvalidArgument
 from core.kernel.settings import Storage
+from core.signals.checks import Scope
 from core.signals.model import Column, Value
 from core.signals.series import Place
 from core.storage.database import Database
+from core.storage.revisions import HISTORY
+from core.storage.tx import PostgresTx, SqliteTx, Tx
 from tests.signals.conftest import NOW_US, Bench, bench_on
 
 SECOND = 1_000_000
@@ -151,6 +156,62 @@ async def test_a_recording_is_its_points_wherever_they_are(bench: Bench) -> None
     assert {placed.point.recording for placed in page} == {"run-1"}
 
 
+async def test_reading_a_recording_touches_only_its_time_and_its_channels(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minute = 60 * MICROSECONDS
+    late = NOW_US + 100 * minute
+    write = bench.signals.write
+    await write("org", [Column("rig", "m", [NOW_US + n * minute for n in range(200)], [float(n) for n in range(200)])])
+    await write("org", [Column("rig", "m", [late + 1, late + 2], [7.0, 8.0], "run-1"), Column("rig", "x", [NOW_US], [1.0])])
+    await write("org", [Column("rig", "m", [late - 3 * minute], [6.0], "run-1")])
+    recording = await bench.signals.recordings.find("org", "run-1")
+    assert recording is not None
+    asked: list[tuple[object, ...]] = []
+    for kind in (SqliteTx, PostgresTx):
+        fetch = kind.fetch
+
+        async def spy(self: Any, sql: str, *arguments: object, fetch: Any = fetch) -> Any:
+            if "FROM point" in sql:
+                asked.append(arguments)
+            return await fetch(self, sql, *arguments)
+
+        monkeypatch.setattr(kind, "fetch", spy)
+    chosen = await bench.signals.select_recording(recording, None, None, None, None)
+    page = await bench.signals.page(chosen, None, 100)
+    assert [placed.point.value for placed in page] == [6.0, 7.0, 8.0]
+    checked = await bench.signals.check("org", None, "m", Scope(recording.id), "<", 8)
+    assert (checked.total, checked.failed) == (3, 8.0)
+    channel = bench.channel("rig", "m").id
+    assert list(chosen.channels) == [channel]
+    assert asked
+    for arguments in asked:
+        times = [value for value in _flat(arguments) if isinstance(value, int) and value > NOW_US // 2]
+        assert min(times) >= late - 4 * minute
+        assert max(times) <= late + 2 * minute
+
+
+def _flat(arguments: Iterable[object]) -> Iterator[object]:
+    for argument in arguments:
+        if isinstance(argument, list):
+            yield from argument
+        else:
+            yield argument
+
+
+async def test_points_of_a_recording_may_come_in_any_order_and_after_a_restart(bench: Bench) -> None:
+    hour = 3600 * MICROSECONDS
+    await bench.signals.write("org", [Column("rig", "m", [NOW_US], [1.0], "run-1")])
+    again = await bench.again()
+    await again.write("org", [Column("rig", "m", [NOW_US - hour], [0.0], "run-1")])
+    await bench.signals.write("org", [Column("rig", "m", [NOW_US + hour], [2.0], "run-1")])
+    await bench.signals.write("org", [Column("rig", "m", [-5, 5], [-1.0, -0.5], "run-1")])
+    recording = await again.recordings.find("org", "run-1")
+    assert recording is not None
+    chosen = await again.select_recording(recording, None, None, None, None)
+    assert [placed.point.value for placed in await again.page(chosen, None, 9)] == [-1.0, -0.5, 0.0, 1.0, 2.0]
+
+
 async def test_a_recording_without_points_of_its_own_is_the_time_of_its_source(bench: Bench) -> None:
     columns = [
         Column("rig", "m", [NOW_US + n for n in range(10)], [float(n) for n in range(10)]),
@@ -163,3 +224,20 @@ async def test_a_recording_without_points_of_its_own_is_the_time_of_its_source(b
     recording = await bench.signals.recordings.update("org", "by-time", ended_us=NOW_US + 4)
     chosen = await bench.signals.select_recording(recording, None, None, None, None)
     assert [placed.point.value for placed in await bench.signals.page(chosen, None, 100)] == [2.0, 3.0, 4.0]
+
+
+async def test_recordings_of_earlier_releases_are_found_after_the_migration(bench: Bench) -> None:
+    await bench.signals.write("org", [Column("rig", "m", [-1, NOW_US], [1.0, 2.0], "run-1"), Column("rig", "n", [5], [3.0])])
+    await bench.signals.write("org", [Column("rig", "o", [7], [4.0], "run-2")])
+    (path,) = (Path(HISTORY) / "versions").glob("*_recording_spans.py")
+    fill = str(runpy.run_path(str(path))["FILL"])
+
+    async def migrate(tx: Tx) -> None:
+        await tx.execute("DELETE FROM recording_span")
+        await tx.execute(fill)
+
+    await bench.database.submit(migrate)
+    recording = await bench.signals.recordings.find("org", "run-1")
+    assert recording is not None
+    chosen = await bench.signals.select_recording(recording, None, None, None, None)
+    assert [placed.point.value for placed in await bench.signals.page(chosen, None, 9)] == [1.0, 2.0]

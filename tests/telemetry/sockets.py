@@ -74,7 +74,7 @@ async def device(
 
 
 @asynccontextmanager
-async def dashboard(busbar: Running, token: str, path: str = "/ws/browser", **auth: Any) -> AsyncGenerator[ClientConnection]:
+async def dashboard(busbar: Running, token: str, path: str = "/ws/browser", /, **auth: Any) -> AsyncGenerator[ClientConnection]:
     """Connect a dashboard and take its `init`, for `greeting`."""
     async with websockets.connect(f"{busbar.ws_url}{path}", max_size=None) as socket:
         await say(socket, **(auth or {"kind": "browser_auth", "token": token}))

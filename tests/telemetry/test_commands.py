@@ -8,7 +8,10 @@ import pytest
 
 from gen.busbar.api.v1.options_pb import CredentialKind
 from tests.conftest import Person, Running, Start
+from tests.doors import Refused
 from tests.telemetry.sockets import dashboard, device, hear, say
+
+SEND = "StreamService.SendCommand"
 
 
 @pytest.fixture
@@ -146,6 +149,36 @@ async def test_a_command_may_be_sent_by_a_call(busbar: Running, alice: Person, k
         ("rig", "start_stream", "not_connected"),
         ("rig", "arm", "succeeded"),
     ]
+
+
+@pytest.mark.parametrize("door", ["grpc", "rest", "mcp"])
+async def test_a_key_with_the_scope_for_commands_sends_them_at_every_door_and_others_do_not(
+    busbar: Running, alice: Person, key: str, door: str
+) -> None:
+    made = await busbar.http(alice.session).post("/api/keys", json={"name": "agent", "scopes": ["commands"]})
+    writer = await busbar.key(alice, CredentialKind.TELEMETRY_KEY, "read", "write")
+    async with device(busbar, key, platform="Linux") as rig:
+        sent = await busbar.client(door, made.json()["key"]).call(SEND, source_id="rig", command="configure", id="c1")
+        assert (sent.delivered, sent.id) == (True, "c1")
+        assert await hear(rig) == {"type": "configure", "id": "c1", "source_id": "rig"}
+        with pytest.raises(Refused) as refused:
+            await busbar.client(door, writer).call(SEND, source_id="rig", command="configure")
+        assert "commands" in refused.value.message
+    assert await recorded(busbar, alice) == [("rig", "configure", "delivered")]
+
+
+async def test_agents_are_warned_that_commands_change_the_world(busbar: Running, alice: Person) -> None:
+    agent = busbar.client("mcp", await busbar.key(alice, CredentialKind.TELEMETRY_KEY))
+    tools = {tool["name"]: tool["annotations"] for tool in (await agent.method("tools/list"))["tools"]}
+    telemetry = {name: hints for name, hints in tools.items() if name.startswith("telemetry_")}
+    assert set(telemetry) == {
+        "telemetry_list_sources", "telemetry_list_metrics", "telemetry_latest", "telemetry_query_series",
+        "telemetry_list_recordings", "telemetry_start_recording", "telemetry_stop_recording", "telemetry_send_command",
+    }  # fmt: skip
+    assert {name for name, hints in telemetry.items() if hints["destructiveHint"]} == {"telemetry_send_command"}
+    assert {name for name, hints in telemetry.items() if not hints["readOnlyHint"]} == {
+        "telemetry_start_recording", "telemetry_stop_recording", "telemetry_send_command",
+    }  # fmt: skip
 
 
 async def test_the_record_is_read_page_by_page_and_by_its_owners_only(busbar: Running, alice: Person, eve: Person) -> None:

@@ -11,7 +11,6 @@ import pytest
 import websockets
 from protobuf import Oneof
 from protobuf.wkt import Value
-from websockets.asyncio.client import ClientConnection
 
 from core.kernel.errors import InvalidArgument, Unavailable
 from core.telemetry.quotas import PointQuotas
@@ -233,6 +232,52 @@ async def test_revocation_closes_the_socket(busbar: Running, alice: Person, key:
         assert await end_of(socket) == 1008
 
 
+async def test_deleting_a_source_closes_its_socket_and_no_other(busbar: Running, alice: Person, key: str) -> None:
+    async with (
+        device(busbar, key, "doomed") as doomed,
+        device(busbar, key, "other", acks=True) as other,
+        dashboard(busbar, alice.session) as watcher,
+    ):
+        assert (await busbar.http(alice.session).delete("/api/sources/doomed")).status_code == 204
+        assert (await hear(doomed, "error"))["message"] == "source doomed was deleted"
+        assert await end_of(doomed) == 1008
+        assert (await hear(watcher, "source_status"))["status"] == "offline"
+        await say(other, "telemetry", seq=1, points=[{"metric": "t", "value": 1}])
+        await hear(other, "telemetry_ack")
+    listed = await busbar.http(alice.session).get("/api/sources")
+    assert [source["slug"] for source in listed.json()["sources"]] == ["other"]
+    async with device(busbar, key, "doomed", acks=True) as again:
+        await say(again, "telemetry", seq=1, points=[{"metric": "t", "value": 2}])
+        await hear(again, "telemetry_ack")
+    assert [point["value"] for point in await stored(busbar, alice)] == [1, 2]
+
+
+async def test_frames_that_wait_do_not_bring_a_deleted_source_back(
+    busbar: Running, alice: Person, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, busy, go_on = busbar.app.signals.write, asyncio.Event(), asyncio.Event()
+
+    async def slow(org_id: str, columns: Any) -> Any:
+        busy.set()
+        await go_on.wait()
+        return await write(org_id, columns)
+
+    async with device(busbar, key, "other", acks=True) as other, device(busbar, key, "doomed") as doomed:
+        monkeypatch.setattr(busbar.app.signals, "write", slow)
+        await say(other, "telemetry", seq=1, points=[{"metric": "t", "value": 1}])
+        await asyncio.wait_for(busy.wait(), 10)
+        await say(doomed, "telemetry", points=[{"metric": "t", "value": 2}])
+        await say(doomed, "dance")
+        await hear(doomed, "error")
+        assert (await busbar.http(alice.session).delete("/api/sources/doomed")).status_code == 204
+        go_on.set()
+        assert await end_of(doomed) == 1008
+        await say(other, "telemetry", seq=2, points=[{"metric": "t", "value": 3}])
+        await hear(other, "telemetry_ack", where=lambda frame: frame["seq"] == 2)
+    listed = await busbar.http(alice.session).get("/api/sources")
+    assert [source["slug"] for source in listed.json()["sources"]] == ["other"]
+
+
 async def test_a_key_that_expires_ends_its_connections(busbar: Running, alice: Person) -> None:
     soon = busbar.clock.now_us() + 300_000
     async with busbar.app.database.unit_of_work() as session:
@@ -339,20 +384,6 @@ async def test_what_came_before_the_server_stops_is_stored(start: Any) -> None:
     await first.app.close()
     second: Running = await start()
     assert len(await stored(second, alice)) == 1
-
-
-async def test_too_many_frames_are_refused(start: Any) -> None:
-    busbar: Running = await start(rate_limits="on")
-    alice = await busbar.person("alice")
-    key = await busbar.key(alice, CredentialKind.TELEMETRY_KEY)
-
-    async def flood(socket: ClientConnection) -> None:
-        for _ in range(70):
-            await say(socket, "command_ack", command="x", status="ok")
-
-    async with device(busbar, key) as socket:
-        await flood(socket)
-        assert (await hear(socket))["code"] == "RATE_LIMITED"
 
 
 async def test_a_device_is_told_when_storage_is_away(busbar: Running, key: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from gen.busbar.api.v1.options_pb import CredentialKind
 from tests.conftest import Person, Running, Start
+from tests.doors import Refused
 
 
 async def make(busbar: Running, person: Person, **fields: Any) -> dict[str, Any]:
@@ -40,6 +41,21 @@ async def test_a_key_is_shown_once_and_may_write(busbar: Running, alice: Person)
     listed = (await busbar.http(alice.session).get("/api/keys")).json()
     assert [key["id"] for key in listed["keys"]] == [made["id"]]
     assert made["key"] not in str(listed)
+
+
+async def test_keys_are_made_listed_and_revoked_over_grpc(busbar: Running, alice: Person, eve: Person) -> None:
+    client, stranger = busbar.client("grpc", alice.session), busbar.client("grpc", eve.session)
+    made = await client.call("KeyService.CreateKey", name="rig", scopes=["read"], points_per_month=5)
+    assert (await busbar.client("grpc", made.key).call("KeyService.VerifyKey")).scopes == ["read"]
+    (listed,) = (await client.call("KeyService.ListKeys")).keys
+    assert (listed.id, listed.points_per_month, listed.points_this_month) == (made.id, 5, 0)
+    with pytest.raises(Refused) as refused:
+        await stranger.call("KeyService.RevokeKey", key_id=made.id)
+    assert refused.value.code == "NOT_FOUND"
+    await client.call("KeyService.RevokeKey", key_id=made.id)
+    with pytest.raises(Refused) as refused:
+        await busbar.client("grpc", made.key).call("KeyService.VerifyKey")
+    assert refused.value.code == "UNAUTHENTICATED"
 
 
 async def test_a_key_may_do_what_its_scopes_say(busbar: Running, alice: Person) -> None:

@@ -254,6 +254,19 @@ async def test_a_run_of_no_source_is_judged_over_all(device: httpx.AsyncClient) 
     assert (result["passed"], result["criteria"][0]["count"]) == (False, 2)
 
 
+async def test_a_run_of_a_deleted_source_shows_nothing_of_others(device: httpx.AsyncClient) -> None:
+    await send(device, 20)
+    run = await start(device, pass_criteria=[COOL])
+    assert (await complete(device, run))["passed"] is True
+    await send(device, 20, source="rig-2")
+    await device.delete("/api/sources/rig-1")
+    exported = await device.get("/api/v1/telemetry/export", params={"recording": run["id"]})
+    assert exported.text.splitlines()[1:] == []
+    judged = await change(device, run, {"pass_criteria": [COOL, COOL]})
+    assert [criterion["count"] for criterion in judged["test_result"]["criteria"]] == [0, 0]
+    assert judged.get("source_id") is None
+
+
 async def test_changed_criteria_and_times_are_judged_anew(device: httpx.AsyncClient) -> None:
     await send(device, 20, 31, 20)
     run = await start(device, pass_criteria=[COOL])

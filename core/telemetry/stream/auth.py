@@ -25,11 +25,13 @@ class Admitted:
     Attributes:
         secret: What proved it.
         data_api: Whether they receive only what they subscribed to.
+        shared: Whether they may only look on.
     """
 
     principal: Principal
     secret: str
     data_api: bool = False
+    shared: bool = False
 
 
 class Doorkeeper:
@@ -75,13 +77,13 @@ class Doorkeeper:
             message = "connections from this origin are not accepted"
             raise PermissionDenied(message, reason=ErrorReason.ORIGIN_REFUSED, origin=call.foreign_origin)
         if isinstance(auth, ShareAuth):
-            raise Unauthenticated("Invalid share token" if auth.token else "token required")
-        if isinstance(auth, DataApiAuth):
+            admitted = await self._share(auth)
+        elif isinstance(auth, DataApiAuth):
             admitted = await self._data_api(auth, call)
         else:
             admitted = await self._browser(auth, call)
         principal = admitted.principal
-        if not principal.may("read"):
+        if not (admitted.shared or principal.may("read")):
             raise PermissionDenied("API key lacks read scope", reason=ErrorReason.SCOPE_MISSING, scope="read")
         _check_room(principal, room)
         call.principal = principal
@@ -95,6 +97,14 @@ class Doorkeeper:
         if principal is None or principal.kind not in (CredentialKind.SESSION, CredentialKind.TELEMETRY_KEY):
             raise Unauthenticated("Invalid session")
         return Admitted(principal, secret)
+
+    async def _share(self, auth: ShareAuth) -> Admitted:
+        if not auth.token:
+            raise Unauthenticated("token required")
+        principal = await self._holder(auth.token)
+        if principal is None or principal.kind != CredentialKind.SHARE_TOKEN:
+            raise Unauthenticated("Invalid share token")
+        return Admitted(principal, auth.token, shared=True)
 
     async def _data_api(self, auth: DataApiAuth, call: Call) -> Admitted:
         secret = auth.api_key or _of_header(call)

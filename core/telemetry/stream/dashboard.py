@@ -12,14 +12,13 @@ from protobuf import Oneof
 from protobuf.wkt import Struct
 
 from core.kernel.call import Call
-from core.kernel.errors import DomainError, InvalidArgument, Unauthenticated, Unavailable
+from core.kernel.errors import DomainError, InvalidArgument, PermissionDenied, Unauthenticated, Unavailable
 from core.live.events import EventBus, Lagged, Policy, Reader
 from core.live.mailbox import Mailbox
-from core.signals.model import Column, PointsWritten
-from core.signals.topics import points_topic
 from core.telemetry.decode import as_json
-from core.telemetry.stream.batches import PointBuffer, is_event, live_points
+from core.telemetry.stream.auth import Admitted
 from core.telemetry.stream.commands import BUSY, NOT_CONNECTED, Commands
+from core.telemetry.stream.fanout import Fanouts
 from core.telemetry.stream.frames import Frame, error_frame, refusal
 from core.telemetry.stream.hub import Hub, LiveFrame, Picture, live_topic, picture_topic
 from core.telemetry.stream.interests import Interests
@@ -27,15 +26,12 @@ from core.telemetry.stream.shapes import RAW, TYPED
 from core.telemetry.stream.throttle import CONTROL, DATA, Bucket
 from gen.busbar.telemetry.v1.stream_pb import DashboardInit, ServerPong, SetThrottle, Subscribe
 
-BATCH_SECONDS = 0.025
-"""How long points wait for others, so that a batch holds many."""
 PAUSE_SECONDS = 10.0
 """How long a hidden dashboard may stop telemetry."""
 WAITING_FRAMES = 32
 """Frames ready to be sent; further ones wait where they are counted."""
 WAITING_EVENTS = 256
 WAITING_PICTURES = 64
-MOST_EVENTS = 1000
 COMMANDS = RAW | TYPED
 FLOW = frozenset({"ready", "ping"})
 """Frames that a dashboard sends as often as it gets telemetry."""
@@ -48,20 +44,29 @@ _FAILURES = {
 class DashboardConnection:
     """Shows what devices send, and carries commands to them."""
 
-    def __init__(self, hub: Hub, bus: EventBus, commands: Commands, call: Call, *, data_api: bool, limited: bool) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        bus: EventBus,
+        fanouts: Fanouts,
+        commands: Commands,
+        call: Call,
+        *,
+        admitted: Admitted,
+        limited: bool,
+    ) -> None:
         self._hub = hub
         self._bus = bus
         self._commands = commands
         self._caller = call.caller
         self._org_id = call.caller.org_id
-        self._data_api = data_api
+        self._data_api = admitted.data_api
+        self._shared = admitted.shared
         self._buckets = (Bucket(*DATA), Bucket(*CONTROL)) if limited else None
-        self._interests = Interests(everything=not data_api)
+        self._fanouts = fanouts
+        self._interests = Interests(call.caller, everything=not admitted.data_api)
         self._out: Mailbox[Frame] = Mailbox(WAITING_FRAMES)
-        self._events: Mailbox[Frame] = Mailbox(MOST_EVENTS)
-        self._events_dropped = 0
-        self._points = PointBuffer(self._org_id)
-        self._some_points = asyncio.Event()
+        self._view = fanouts.open(self._org_id, self._interests)
         self._go = asyncio.Event()
         self._pull = False
         self._wanted = True
@@ -69,11 +74,9 @@ class DashboardConnection:
 
     async def run(self, requests: AsyncIterator[Any]) -> AsyncGenerator[Frame]:
         """Yield frames until one side ends."""
-        points = self._bus.subscribe(points_topic(self._org_id), policy=Policy.LAGGED, size=WAITING_EVENTS)
         frames = self._bus.subscribe(live_topic(self._org_id), policy=Policy.LAGGED, size=WAITING_EVENTS)
         pictures = self._bus.subscribe(picture_topic(self._org_id), policy=Policy.CONFLATE, size=WAITING_PICTURES)
         work = (
-            self._collect(points),
             self._send_batches(),
             self._send_events(),
             self._pass_on(frames),
@@ -82,16 +85,17 @@ class DashboardConnection:
         )
         tasks = [asyncio.create_task(self._guarded(part), name="dashboard") for part in work]
         try:
-            yield Oneof(field="init", value=DashboardInit(online_sources=self._hub.online(self._org_id)))
+            yield Oneof(field="init", value=DashboardInit(online_sources=self._hub.online(self._org_id, self._interests.sees)))
             async for frame in self._out:
                 yield frame
         finally:
-            for reader in (points, frames, pictures):
+            for reader in (frames, pictures):
                 reader.close()
             for task in tasks:
                 task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.gather(*tasks, return_exceptions=True)
+            await self._fanouts.close(self._org_id, self._view)
 
     def credential_ended(self) -> None:
         """End, because the credential did."""
@@ -104,32 +108,11 @@ class DashboardConnection:
         except Exception as error:  # noqa: BLE001 - handed to the reader, where the pipeline maps it
             self._out.close(error)
 
-    async def _collect(self, points: Reader) -> None:
-        """Sort points into what waits; never waits for the dashboard itself, so nothing piles up before it."""
-        async for _, event in points:
-            if isinstance(event, Lagged):
-                self._events_dropped += 1
-            elif isinstance(event, PointsWritten):
-                for column in event.columns:
-                    self._sort(column)
-
-    def _sort(self, column: Column) -> None:
-        if is_event(column):
-            if self._interests.event(column.device):
-                for point in live_points(self._org_id, column, event=True):
-                    if not self._events.offer(Oneof(field="event", value=point)):
-                        self._events_dropped += 1
-        elif self._interests.metric(column.device, column.channel):
-            self._points.add(column)
-            self._some_points.set()
-
     async def _send_batches(self) -> None:
         while True:
-            await self._some_points.wait()
-            await asyncio.sleep(BATCH_SECONDS)
+            await self._view.some.wait()
             await self._may_send()
-            self._some_points.clear()
-            frames = self._points.take()
+            frames = self._view.take()
             self._wanted = False
             for frame in frames:
                 await self._out.put(frame)
@@ -146,18 +129,18 @@ class DashboardConnection:
                     await self._go.wait()
 
     async def _send_events(self) -> None:
-        async for frame in self._events:
+        async for frame in self._view.events:
             await self._out.put(frame)
-            if self._events_dropped:
-                dropped, self._events_dropped = self._events_dropped, 0
-                await self._out.put(error_frame("LAGGED", f"the dashboard is too slow: {dropped} events were dropped"))
+            if self._view.dropped:
+                dropped, self._view.dropped = self._view.dropped, 0
+                await self._out.put(error_frame("LAGGED", f"the dashboard is too slow: {dropped} frames were dropped"))
 
     async def _pass_on(self, frames: Reader) -> None:
         async for _, event in frames:
             if isinstance(event, Lagged):
                 missed = "some" if event.missed is None else event.missed
                 await self._out.put(error_frame("LAGGED", f"the dashboard is too slow: {missed} frames were dropped"))
-            elif isinstance(event, LiveFrame):
+            elif isinstance(event, LiveFrame) and self._interests.sees(event.source_id):
                 await self._out.put(event.frame)
 
     async def _show(self, pictures: Reader) -> None:
@@ -187,6 +170,7 @@ class DashboardConnection:
             self._go.set()
         elif isinstance(value, Subscribe):
             self._interests.choose(value)
+            self._view.chosen()
             if not (self._data_api or self._pull):
                 # Whoever subscribes asks for each batch from now on, but for the first.
                 self._pull = self._wanted = True
@@ -195,6 +179,8 @@ class DashboardConnection:
             self._go.set()
         elif kind == "ping" and isinstance(value, Struct) and "source_id" not in value.fields:
             await self._out.put(Oneof(field="pong", value=ServerPong()))
+        elif kind in COMMANDS and self._shared:
+            raise PermissionDenied("shared view is read-only")
         elif kind in COMMANDS:
             await self._command(kind, value)
         else:

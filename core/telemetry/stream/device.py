@@ -12,7 +12,15 @@ from protobuf.wkt import Struct, Value
 
 from core.kernel.call import Call
 from core.kernel.clock import Clock
-from core.kernel.errors import Aborted, DomainError, FailedPrecondition, InvalidArgument, Unauthenticated, Unavailable
+from core.kernel.errors import (
+    Aborted,
+    DomainError,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Unauthenticated,
+    Unavailable,
+)
 from core.live.mailbox import Mailbox
 from core.signals.model import Column, Device
 from core.signals.service import Signals
@@ -81,6 +89,7 @@ class DeviceConnection:
         self._desk = desk
         self._buckets = None if source_bucket is None else (Bucket(*DATA), Bucket(*CONTROL), source_bucket)
         self._out: Mailbox[Frame] = Mailbox(WAITING_FRAMES)
+        self.deleted = False
         self._pings = 0
         self._acked = 0
         self._ack_waits = False
@@ -104,6 +113,7 @@ class DeviceConnection:
     async def run(self, requests: AsyncIterator[Any]) -> AsyncGenerator[Frame]:
         """Yield frames until one side ends."""
         desk = self._desk
+        unwatch = desk.signals.watch_deletion(self.device_id, self._deleted)
         desk.hub.attach(self)
         task = asyncio.create_task(self._guarded(requests), name="device frames")
         try:
@@ -117,6 +127,7 @@ class DeviceConnection:
                 else:
                     yield frame
         finally:
+            unwatch()
             desk.hub.detach(self)
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -136,6 +147,11 @@ class DeviceConnection:
     def credential_ended(self) -> None:
         """End, because the credential did."""
         self._out.close(Unauthenticated("the credential has ended"))
+
+    def _deleted(self) -> None:
+        """End, because the source was deleted: what comes next would be of another source of the same name."""
+        self.deleted = True
+        self._out.close(NotFound(f"source {self.source_id} was deleted", source=self.source_id))
 
     def stored(self, seq: int | None) -> None:
         """Acknowledge a frame; the newest acknowledgement covers those before it."""
@@ -232,7 +248,7 @@ class DeviceConnection:
             raise
 
     def _tell(self, kind: str, members: Struct, **more: str | int) -> None:
-        self._desk.hub.tell(self.org_id, passed_on(kind, members, self.source_id, **more))
+        self._desk.hub.tell(self, passed_on(kind, members, self.source_id, **more))
 
     async def _session_started(self, members: Struct) -> None:
         await self._save_session(members, "active")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ from protobuf import Oneof
 from protobuf.wkt import Value
 
 from core.live.events import EventBus, Topic
+from core.live.shared import share
 from core.signals.service import Signals
 from core.telemetry.stream.frames import Frame
 from core.telemetry.stream.shapes import Members
@@ -45,8 +47,9 @@ class Link(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LiveFrame:
-    """A frame for dashboards."""
+    """A frame for dashboards that may see a source."""
 
+    source_id: str
     frame: Frame
 
 
@@ -136,9 +139,9 @@ class Hub:
         links = self._links.get(org_id, {})
         return next(iter(links.values())) if len(links) == 1 else None
 
-    def online(self, org_id: str) -> list[OnlineSource]:
-        """Return the connected devices of an organisation, by source."""
-        return [self._online(link) for _, link in sorted(self._links.get(org_id, {}).items())]
+    def online(self, org_id: str, sees: Callable[[str], bool]) -> list[OnlineSource]:
+        """Return the connected devices of an organisation that somebody sees, by source."""
+        return [self._online(link) for source_id, link in sorted(self._links.get(org_id, {}).items()) if sees(source_id)]
 
     def stream(self, link: Link) -> Stream | None:
         """Return the stream that a device was told to send."""
@@ -161,7 +164,7 @@ class Hub:
         if stream is None or identity not in ("*", stream.id):
             return
         del self._streams[link.org_id, link.source_id]
-        self.tell(link.org_id, _state(link, None))
+        self.tell(link, _state(link, None))
 
     def _begin(self, link: Link, stream: Stream) -> None:
         key = (link.org_id, link.source_id)
@@ -169,14 +172,17 @@ class Hub:
         self._streams.move_to_end(key)
         if len(self._streams) > MOST_STREAMS:
             self._streams.popitem(last=False)
-        self.tell(link.org_id, _state(link, stream))
+        self.tell(link, _state(link, stream))
 
-    def tell(self, org_id: str, frame: Frame) -> None:
-        """Tell the dashboards of an organisation."""
-        self._bus.publish(live_topic(org_id), LiveFrame(frame), remember=False)
+    def tell(self, link: Link, frame: Frame) -> None:
+        """Tell the dashboards of a device's organisation."""
+        share(frame.value)
+        self._bus.publish(live_topic(link.org_id), LiveFrame(link.source_id, frame), remember=False)
 
     def show(self, org_id: str, picture: Picture) -> None:
         """Show a picture; one that still waits for a slow dashboard gives way to it."""
+        if picture.frame.field != "video":
+            share(picture.frame.value)
         key = (picture.source_id, picture.camera_id)
         self._bus.publish(picture_topic(org_id), picture, key=key, remember=False)
 
@@ -184,7 +190,7 @@ class Hub:
         value = SourceStatus(
             source_id=link.source_id, status=status, platform=link.platform, sensors=link.sensors, cameras=link.cameras
         )
-        self.tell(link.org_id, Oneof(field="source_status", value=value))
+        self.tell(link, Oneof(field="source_status", value=value))
 
     def _online(self, link: Link) -> OnlineSource:
         stream = self.stream(link)

@@ -16,7 +16,7 @@ from typing import Protocol
 import structlog
 
 from core.kernel.call import Call
-from core.kernel.errors import DomainError, Internal, InvalidArgument, ResourceExhausted
+from core.kernel.errors import DomainError, Internal, InvalidArgument, NotFound, ResourceExhausted
 from core.signals.model import Column
 from core.signals.service import Signals
 from core.telemetry.quotas import PointQuotas
@@ -30,7 +30,13 @@ log = structlog.get_logger("busbar.stream")
 
 
 class Sender(Protocol):
-    """Who sent a frame, and learns what became of it."""
+    """Who sent a frame, and learns what became of it.
+
+    Attributes:
+        deleted: Whether its source was deleted meanwhile, which what it sent before must not bring back.
+    """
+
+    deleted: bool
 
     @property
     def call(self) -> Call:
@@ -131,6 +137,9 @@ class Intake:
                 sent.sender.stored(sent.seq)
 
     def _count(self, sent: Sent, counted: ExitStack) -> bool:
+        if sent.sender.deleted:
+            sent.sender.refused(sent.seq, NotFound("the source was deleted"))
+            return False
         try:
             counted.enter_context(self._quotas.counted(sent.sender.call, sent.points))
         except ResourceExhausted as error:

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 from core.identity.credentials import Credentials
+from core.identity.lease import Lease
 from core.kernel.call import Call
 from core.kernel.clock import Clock
 from core.kernel.errors import DeadlineExceeded, InvalidArgument, NotFound
@@ -24,10 +25,10 @@ from core.telemetry.stream.auth import DEFAULT_ROOM, Admitted, Doorkeeper, wrong
 from core.telemetry.stream.commands import DELIVERED, Commands
 from core.telemetry.stream.dashboard import DashboardConnection
 from core.telemetry.stream.device import DeviceConnection, DeviceDesk
+from core.telemetry.stream.fanout import Fanouts
 from core.telemetry.stream.frames import Frame
 from core.telemetry.stream.hub import Hub
 from core.telemetry.stream.intake import Intake
-from core.telemetry.stream.lease import Lease
 from core.telemetry.stream.shapes import RAW, Members
 from core.telemetry.stream.throttle import SourceBuckets
 from gen.busbar.telemetry.v1.stream_pb import (
@@ -75,6 +76,7 @@ class StreamService:
         self._bus = bus
         self._clock = clock
         self._limited = limited
+        self._fanouts = Fanouts(bus)
         self._doorkeeper = Doorkeeper(credentials, tokens)
         self._commands = Commands(self.hub, database, clock, shell=shell)
         self._intake = Intake(signals, quotas)
@@ -166,7 +168,7 @@ class StreamService:
     ) -> AsyncGenerator[Frame]:
         admitted = await self._doorkeeper.dashboard(auth, call, room)
         connection = DashboardConnection(
-            self.hub, self._bus, self._commands, call, data_api=admitted.data_api, limited=self._limited
+            self.hub, self._bus, self._fanouts, self._commands, call, admitted=admitted, limited=self._limited
         )
         lease = self._lease(admitted, connection.credential_ended)
         try:

@@ -23,7 +23,7 @@ WAIT_SECONDS = 20.0
 INSTALL_SECONDS = 100.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Raised(Exception):
     """The SDK raised."""
 

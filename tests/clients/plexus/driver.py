@@ -6,6 +6,7 @@ Reads one JSON object a line: {"do": NAME, ...arguments}. Answers each with {"an
 from __future__ import annotations
 
 import asyncio
+import base64
 import inspect
 import json
 import os
@@ -22,6 +23,8 @@ RECONNECT_SECONDS = 0.2
 """Releases wait up to a minute before they try again; a test does not."""
 PATIENCE_SECONDS = 0.2
 CONNECT_SECONDS = 10.0
+CAMERA = "front:0"
+STILL = b"\xff\xd8a still\xff\xd9"
 
 
 class Driver:
@@ -103,11 +106,45 @@ class Driver:
                 self.count += 1
                 return [base.SensorReading("count", self.count)]
 
+        from plexus.cameras import base as cameras  # noqa: PLC0415  # pyright: ignore[reportMissingImports]
+
+        class Still(cameras.BaseCamera):  # pyright: ignore[reportUntypedBaseClass]
+            name = "Still"
+
+            def capture(self) -> Any:
+                return cameras.CameraFrame(data=STILL, width=8, height=6, camera_id=self.camera_id)
+
         hub = base.SensorHub()
         hub.add(Counter(sample_rate=50.0))
-        self.agent = PlexusConnector(source_id=source_id, sensor_hub=hub, persistent_buffer=True)
+        eyes = cameras.CameraHub().add(Still(camera_id=CAMERA))
+        self.agent = PlexusConnector(source_id=source_id, sensor_hub=hub, camera_hub=eyes, persistent_buffer=True)
         threading.Thread(target=asyncio.run, args=(self.agent.connect(),), daemon=True).start()
         return True
+
+    def show(self, timestamp: float) -> bool:
+        """Send a picture."""
+        # Reading the size of a picture takes a library that releases do not bring along.
+        self.client._encode_frame = lambda frame, _quality: (frame, 8, 6)
+        return self.client.send_video_frame(STILL, camera_id=CAMERA, timestamp=timestamp)
+
+    def show_heat(self, timestamp: float) -> bool:
+        """Send a picture with more than its binary form can say, as `send_thermal_frame` does once it has made its colours."""
+        message = {
+            "type": "video_frame",
+            "source_id": self.client.source_id,
+            "camera_id": CAMERA,
+            "frame": base64.b64encode(STILL).decode(),
+            "width": 8,
+            "height": 6,
+            "timestamp": int(timestamp * 1000),
+            "video_type": "thermal",
+            "sensor_width": 2,
+            "sensor_height": 1,
+            "temp_min": 20.5,
+            "temp_max": 80.25,
+            "temps": [20.5, 80.25],
+        }
+        return self.client._ws.send_json_video_frame(message)
 
     def kept(self) -> list[int]:
         """Return the counts that the agent keeps for later."""

@@ -115,7 +115,7 @@ class Access(Message[_AccessFields]):
         ADMIN = 3
         OPERATOR = 4
 
-_RestFields: TypeAlias = Literal["success", "credentials", "raw_body", "max_body_bytes", "query_token", "no_store", "method_aliases", "extension", "nulls", "also"]
+_RestFields: TypeAlias = Literal["success", "credentials", "raw_body", "max_body_bytes", "query_token", "no_store", "method_aliases", "extension", "nulls", "also", "when", "events", "sparse", "bare", "revision", "multipart"]
 
 class Rest(Message[_RestFields]):
     """
@@ -186,9 +186,47 @@ class Rest(Message[_RestFields]):
             ```proto
             repeated int32 also = 10 [packed = true];
             ```
+        when:
+            Serves the method and path of an earlier rpc whenever this boolean field of that rpc's request is true. Both admit the same
+            callers at the same rate.
+
+            ```proto
+            string when = 11;
+            ```
+        events:
+            Streams server-sent events whatever Accept names, and waits for the first with the status, so that it tells of a refusal.
+
+            ```proto
+            bool events = 12;
+            ```
+        sparse:
+            Leaves absent members of the answer out, although the surface prints them as null.
+
+            ```proto
+            bool sparse = 13;
+            ```
+        bare:
+            Field that takes a body which is no JSON object: a bare array where the field is repeated, else a bare scalar.
+
+            ```proto
+            string bare = 21;
+            ```
+        revision:
+            Field of the answer that holds its revision: `ETag: "7"`, which If-None-Match compares with, and of which If-Match names the
+            one to change. Empty takes the field `revision`, where there is one.
+
+            ```proto
+            string revision = 31;
+            ```
+        multipart:
+            Takes the body as multipart/form-data instead of bare bytes. For an rpc whose body is a google.api.HttpBody.
+
+            ```proto
+            optional busbar.api.v1.Multipart multipart = 32;
+            ```
     """
 
-    __slots__ = ("success", "credentials", "raw_body", "max_body_bytes", "query_token", "no_store", "method_aliases", "extension", "nulls", "also")
+    __slots__ = ("success", "credentials", "raw_body", "max_body_bytes", "query_token", "no_store", "method_aliases", "extension", "nulls", "also", "when", "events", "sparse", "bare", "revision", "multipart")
 
     if TYPE_CHECKING:
 
@@ -205,6 +243,12 @@ class Rest(Message[_RestFields]):
             extension: bool = False,
             nulls: bool = False,
             also: list[int] | None = None,
+            when: str = "",
+            events: bool = False,
+            sparse: bool = False,
+            bare: str = "",
+            revision: str = "",
+            multipart: Multipart | None = None,
         ) -> None:
             pass
 
@@ -218,6 +262,53 @@ class Rest(Message[_RestFields]):
         extension: bool
         nulls: bool
         also: list[int]
+        when: str
+        events: bool
+        sparse: bool
+        bare: str
+        revision: str
+        multipart: Multipart | None
+
+_MultipartFields: TypeAlias = Literal["part", "filename"]
+
+class Multipart(Message[_MultipartFields]):
+    """
+    A body of multipart/form-data: one file, which fills the HttpBody, and texts, which fill the fields of their names as query
+    parameters do. Where the client streams, each message has the next bytes of the file and the texts that came before them.
+
+    ```proto
+    message busbar.api.v1.Multipart
+    ```
+
+    Attributes:
+        part:
+            Name of the part that holds the file.
+
+            ```proto
+            string part = 1;
+            ```
+        filename:
+            Field that takes the name of the file, without any folder; empty for none.
+
+            ```proto
+            string filename = 2;
+            ```
+    """
+
+    __slots__ = ("part", "filename")
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            part: str = "",
+            filename: str = "",
+        ) -> None:
+            pass
+
+        part: str
+        filename: str
 
 _ToolFields: TypeAlias = Literal["name", "title", "toolset", "read_only", "destructive", "idempotent", "arguments", "output", "hidden"]
 
@@ -315,7 +406,7 @@ class Tool(Message[_ToolFields]):
         output: list[str]
         hidden: list[str]
 
-_LimitFields: TypeAlias = Literal["requests", "window_seconds", "per", "field"]
+_LimitFields: TypeAlias = Literal["requests", "window_seconds", "per", "field", "group"]
 
 class Limit(Message[_LimitFields]):
     """
@@ -350,9 +441,15 @@ class Limit(Message[_LimitFields]):
             ```proto
             string field = 4;
             ```
+        group:
+            Name under which several rpcs are counted together; empty counts the rpc by itself.
+
+            ```proto
+            string group = 5;
+            ```
     """
 
-    __slots__ = ("requests", "window_seconds", "per", "field")
+    __slots__ = ("requests", "window_seconds", "per", "field", "group")
 
     if TYPE_CHECKING:
 
@@ -363,6 +460,7 @@ class Limit(Message[_LimitFields]):
             window_seconds: int = 0,
             per: Limit.Per | None = None,
             field: str = "",
+            group: str = "",
         ) -> None:
             pass
 
@@ -370,6 +468,7 @@ class Limit(Message[_LimitFields]):
         window_seconds: int
         per: Limit.Per
         field: str
+        group: str
 
     class Per(Enum):
         """
@@ -411,7 +510,7 @@ class Limit(Message[_LimitFields]):
         ADDRESS = 2
         FIELD = 3
 
-_SocketFields: TypeAlias = Literal["path", "open", "accept_first", "max_frame_bytes", "credentials", "additional_paths"]
+_SocketFields: TypeAlias = Literal["path", "open", "accept_first", "max_frame_bytes", "credentials", "additional_paths", "fallback", "refuse_by_close", "objects_only"]
 
 class Socket(Message[_SocketFields]):
     """
@@ -459,9 +558,28 @@ class Socket(Message[_SocketFields]):
             ```proto
             repeated string additional_paths = 6;
             ```
+        fallback:
+            Member of the request's oneof, a `google.protobuf.Struct`, that takes whole every frame whose `type` names no member; empty
+            answers such a frame with an error.
+
+            ```proto
+            string fallback = 7;
+            ```
+        refuse_by_close:
+            Accepts the connection of a caller who is refused, and then closes it with the reason: pages cannot see an HTTP answer.
+
+            ```proto
+            bool refuse_by_close = 8;
+            ```
+        objects_only:
+            Ends the connection with code 1003 at a frame that is no JSON object, instead of answering with an error.
+
+            ```proto
+            bool objects_only = 9;
+            ```
     """
 
-    __slots__ = ("path", "open", "accept_first", "max_frame_bytes", "credentials", "additional_paths")
+    __slots__ = ("path", "open", "accept_first", "max_frame_bytes", "credentials", "additional_paths", "fallback", "refuse_by_close", "objects_only")
 
     if TYPE_CHECKING:
 
@@ -474,6 +592,9 @@ class Socket(Message[_SocketFields]):
             max_frame_bytes: int = 0,
             credentials: list[CredentialKind] | None = None,
             additional_paths: list[str] | None = None,
+            fallback: str = "",
+            refuse_by_close: bool = False,
+            objects_only: bool = False,
         ) -> None:
             pass
 
@@ -483,6 +604,82 @@ class Socket(Message[_SocketFields]):
         max_frame_bytes: int
         credentials: list[CredentialKind]
         additional_paths: list[str]
+        fallback: str
+        refuse_by_close: bool
+        objects_only: bool
+
+class JsonKind(Enum):
+    """
+    What the JSON text of a field is.
+
+    ```proto
+    enum busbar.api.v1.JsonKind
+    ```
+
+    Attributes:
+        UNSPECIFIED:
+            The field holds no JSON.
+
+            ```proto
+            JSON_KIND_UNSPECIFIED = 0
+            ```
+        ANY:
+            Any value.
+
+            ```proto
+            JSON_KIND_ANY = 1
+            ```
+        OBJECT:
+            An object.
+
+            ```proto
+            JSON_KIND_OBJECT = 2
+            ```
+        ARRAY:
+            An array.
+
+            ```proto
+            JSON_KIND_ARRAY = 3
+            ```
+    """
+
+    UNSPECIFIED = 0
+    ANY = 1
+    OBJECT = 2
+    ARRAY = 3
+
+class Others(Enum):
+    """
+    How JSON shows a field that takes the members which no other field has.
+
+    ```proto
+    enum busbar.api.v1.Others
+    ```
+
+    Attributes:
+        UNSPECIFIED:
+            It takes none.
+
+            ```proto
+            OTHERS_UNSPECIFIED = 0
+            ```
+        BESIDE:
+            They stand beside the members of the other fields, in requests and in answers. The field's own name is one like any other.
+
+            ```proto
+            OTHERS_BESIDE = 1
+            ```
+        UNNAMED:
+            As a member of its own; a request that does not name it may put them beside the other fields.
+
+            ```proto
+            OTHERS_UNNAMED = 2
+            ```
+    """
+
+    UNSPECIFIED = 0
+    BESIDE = 1
+    UNNAMED = 2
 
 class Surface(Enum):
     """
@@ -601,6 +798,12 @@ class CredentialKind(Enum):
             ```proto
             CREDENTIAL_KIND_PLANS_TOKEN = 8
             ```
+        SHARE_TOKEN:
+            Token `plxs_...` of a shared telemetry view; opens a read-only socket and nothing else.
+
+            ```proto
+            CREDENTIAL_KIND_SHARE_TOKEN = 9
+            ```
     """
 
     UNSPECIFIED = 0
@@ -612,6 +815,7 @@ class CredentialKind(Enum):
     LAB_TOKEN = 6
     LAB_JWT = 7
     PLANS_TOKEN = 8
+    SHARE_TOKEN = 9
 
 ext_surface: Final[Extension[ServiceOptions, Surface]] = Extension()
 """
@@ -685,9 +889,37 @@ extend google.protobuf.FieldOptions { optional string prefix = 50122 [json_name 
 ```
 """
 
+ext_json: Final[Extension[FieldOptions, JsonKind]] = Extension()
+"""
+A string that holds the JSON text of a value, of any depth and with the numbers as they were written; REST and MCP show the
+value itself.
+
+```proto
+extend google.protobuf.FieldOptions { optional busbar.api.v1.JsonKind json = 50131 [json_name = "[busbar.api.v1.json]"] }
+```
+"""
+
+ext_others: Final[Extension[FieldOptions, Others]] = Extension()
+"""
+Takes the members that no other field of its message has. For a string that holds a JSON object.
+
+```proto
+extend google.protobuf.FieldOptions { optional busbar.api.v1.Others others = 50132 [json_name = "[busbar.api.v1.others]"] }
+```
+"""
+
+ext_header: Final[Extension[FieldOptions, str]] = Extension()
+"""
+Header that fills a string of the request over REST, in lower case; neither the query nor the body does.
+
+```proto
+extend google.protobuf.FieldOptions { optional string header = 50141 [json_name = "[busbar.api.v1.header]"] }
+```
+"""
+
 
 _DESC = file_desc(
-    b'\n\x1bbusbar/api/v1/options.proto\x12\rbusbar.api.v1\x1a google/protobuf/descriptor.proto"\xf6\x01\n\x06Access\x121\n\x05level\x18\x01 \x01(\x0e2\x1b.busbar.api.v1.Access.LevelR\x05level\x12\x14\n\x05scope\x18\x02 \x01(\tR\x05scope\x123\n\x05kinds\x18\x03 \x03(\x0e2\x1d.busbar.api.v1.CredentialKindR\x05kinds"n\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x10\n\x0cLEVEL_PUBLIC\x10\x01\x12\x17\n\x13LEVEL_AUTHENTICATED\x10\x02\x12\x0f\n\x0bLEVEL_ADMIN\x10\x03\x12\x12\n\x0eLEVEL_OPERATOR\x10\x04"\xcd\x02\n\x04Rest\x12\x18\n\x07success\x18\x01 \x01(\x05R\x07success\x12?\n\x0bcredentials\x18\x02 \x03(\x0e2\x1d.busbar.api.v1.CredentialKindR\x0bcredentials\x12\x19\n\x08raw_body\x18\x03 \x01(\x08R\x07rawBody\x12$\n\x0emax_body_bytes\x18\x04 \x01(\x05R\x0cmaxBodyBytes\x12\x1f\n\x0bquery_token\x18\x05 \x01(\x08R\nqueryToken\x12\x19\n\x08no_store\x18\x06 \x01(\x08R\x07noStore\x12%\n\x0emethod_aliases\x18\x07 \x03(\tR\rmethodAliases\x12\x1c\n\textension\x18\x08 \x01(\x08R\textension\x12\x14\n\x05nulls\x18\t \x01(\x08R\x05nulls\x12\x12\n\x04also\x18\n \x03(\x05R\x04also"\xd9\x02\n\x04Tool\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05title\x18\x02 \x01(\tR\x05title\x12\x18\n\x07toolset\x18\x03 \x01(\tR\x07toolset\x12\x1b\n\tread_only\x18\x04 \x01(\x08R\x08readOnly\x12 \n\x0bdestructive\x18\x05 \x01(\x08R\x0bdestructive\x12\x1e\n\nidempotent\x18\x06 \x01(\x08R\nidempotent\x12@\n\targuments\x18\x07 \x03(\x0b2".busbar.api.v1.Tool.ArgumentsEntryR\targuments\x12\x16\n\x06output\x18\x08 \x03(\tR\x06output\x12\x16\n\x06hidden\x18\t \x03(\tR\x06hidden\x1a<\n\x0eArgumentsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x028\x01"\xdc\x01\n\x05Limit\x12\x1a\n\x08requests\x18\x01 \x01(\x05R\x08requests\x12%\n\x0ewindow_seconds\x18\x02 \x01(\x05R\rwindowSeconds\x12*\n\x03per\x18\x03 \x01(\x0e2\x18.busbar.api.v1.Limit.PerR\x03per\x12\x14\n\x05field\x18\x04 \x01(\tR\x05field"N\n\x03Per\x12\x13\n\x0fPER_UNSPECIFIED\x10\x00\x12\x12\n\x0ePER_CREDENTIAL\x10\x01\x12\x0f\n\x0bPER_ADDRESS\x10\x02\x12\r\n\tPER_FIELD\x10\x03"\xe7\x01\n\x06Socket\x12\x12\n\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n\x04open\x18\x02 \x01(\tR\x04open\x12!\n\x0caccept_first\x18\x03 \x01(\x08R\x0bacceptFirst\x12&\n\x0fmax_frame_bytes\x18\x04 \x01(\x05R\rmaxFrameBytes\x12?\n\x0bcredentials\x18\x05 \x03(\x0e2\x1d.busbar.api.v1.CredentialKindR\x0bcredentials\x12)\n\x10additional_paths\x18\x06 \x03(\tR\x0fadditionalPaths*\x84\x01\n\x07Surface\x12\x17\n\x13SURFACE_UNSPECIFIED\x10\x00\x12\x11\n\rSURFACE_MAKER\x10\x01\x12\x0f\n\x0bSURFACE_LAB\x10\x02\x12\x15\n\x11SURFACE_TELEMETRY\x10\x03\x12\x11\n\rSURFACE_PLANS\x10\x04\x12\x12\n\x0eSURFACE_SYSTEM\x10\x05*\xb0\x02\n\x0eCredentialKind\x12\x1f\n\x1bCREDENTIAL_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17CREDENTIAL_KIND_SESSION\x10\x01\x12\x1d\n\x19CREDENTIAL_KIND_AGENT_KEY\x10\x02\x12!\n\x1dCREDENTIAL_KIND_TELEMETRY_KEY\x10\x03\x12 \n\x1cCREDENTIAL_KIND_DEVICE_TOKEN\x10\x04\x12\x1f\n\x1bCREDENTIAL_KIND_BOARD_TOKEN\x10\x05\x12\x1d\n\x19CREDENTIAL_KIND_LAB_TOKEN\x10\x06\x12\x1b\n\x17CREDENTIAL_KIND_LAB_JWT\x10\x07\x12\x1f\n\x1bCREDENTIAL_KIND_PLANS_TOKEN\x10\x08:S\n\x07surface\x18\xb5\x87\x03 \x01(\x0e2\x16.busbar.api.v1.Surface\x12\x1f.google.protobuf.ServiceOptionsR\x07surface:O\n\x06access\x18\xbf\x87\x03 \x01(\x0b2\x15.busbar.api.v1.Access\x12\x1e.google.protobuf.MethodOptionsR\x06access:I\n\x04rest\x18\xc0\x87\x03 \x01(\x0b2\x13.busbar.api.v1.Rest\x12\x1e.google.protobuf.MethodOptionsR\x04rest:I\n\x04tool\x18\xc1\x87\x03 \x01(\x0b2\x13.busbar.api.v1.Tool\x12\x1e.google.protobuf.MethodOptionsR\x04tool:L\n\x05limit\x18\xc2\x87\x03 \x03(\x0b2\x14.busbar.api.v1.Limit\x12\x1e.google.protobuf.MethodOptionsR\x05limit:O\n\x06socket\x18\xc3\x87\x03 \x01(\x0b2\x15.busbar.api.v1.Socket\x12\x1e.google.protobuf.MethodOptionsR\x06socket:7\n\x06secret\x18\xc9\x87\x03 \x01(\x08\x12\x1d.google.protobuf.FieldOptionsR\x06secret:7\n\x06prefix\x18\xca\x87\x03 \x01(\t\x12\x1d.google.protobuf.FieldOptionsR\x06prefixb\x06proto3',
+    b'\n\x1bbusbar/api/v1/options.proto\x12\rbusbar.api.v1\x1a google/protobuf/descriptor.proto"\xf6\x01\n\x06Access\x121\n\x05level\x18\x01 \x01(\x0e2\x1b.busbar.api.v1.Access.LevelR\x05level\x12\x14\n\x05scope\x18\x02 \x01(\tR\x05scope\x123\n\x05kinds\x18\x03 \x03(\x0e2\x1d.busbar.api.v1.CredentialKindR\x05kinds"n\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x10\n\x0cLEVEL_PUBLIC\x10\x01\x12\x17\n\x13LEVEL_AUTHENTICATED\x10\x02\x12\x0f\n\x0bLEVEL_ADMIN\x10\x03\x12\x12\n\x0eLEVEL_OPERATOR\x10\x04"\xf9\x03\n\x04Rest\x12\x18\n\x07success\x18\x01 \x01(\x05R\x07success\x12?\n\x0bcredentials\x18\x02 \x03(\x0e2\x1d.busbar.api.v1.CredentialKindR\x0bcredentials\x12\x19\n\x08raw_body\x18\x03 \x01(\x08R\x07rawBody\x12$\n\x0emax_body_bytes\x18\x04 \x01(\x05R\x0cmaxBodyBytes\x12\x1f\n\x0bquery_token\x18\x05 \x01(\x08R\nqueryToken\x12\x19\n\x08no_store\x18\x06 \x01(\x08R\x07noStore\x12%\n\x0emethod_aliases\x18\x07 \x03(\tR\rmethodAliases\x12\x1c\n\textension\x18\x08 \x01(\x08R\textension\x12\x14\n\x05nulls\x18\t \x01(\x08R\x05nulls\x12\x12\n\x04also\x18\n \x03(\x05R\x04also\x12\x12\n\x04when\x18\x0b \x01(\tR\x04when\x12\x16\n\x06events\x18\x0c \x01(\x08R\x06events\x12\x16\n\x06sparse\x18\r \x01(\x08R\x06sparse\x12\x12\n\x04bare\x18\x15 \x01(\tR\x04bare\x12\x1a\n\x08revision\x18\x1f \x01(\tR\x08revision\x126\n\tmultipart\x18  \x01(\x0b2\x18.busbar.api.v1.MultipartR\tmultipart";\n\tMultipart\x12\x12\n\x04part\x18\x01 \x01(\tR\x04part\x12\x1a\n\x08filename\x18\x02 \x01(\tR\x08filename"\xd9\x02\n\x04Tool\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05title\x18\x02 \x01(\tR\x05title\x12\x18\n\x07toolset\x18\x03 \x01(\tR\x07toolset\x12\x1b\n\tread_only\x18\x04 \x01(\x08R\x08readOnly\x12 \n\x0bdestructive\x18\x05 \x01(\x08R\x0bdestructive\x12\x1e\n\nidempotent\x18\x06 \x01(\x08R\nidempotent\x12@\n\targuments\x18\x07 \x03(\x0b2".busbar.api.v1.Tool.ArgumentsEntryR\targuments\x12\x16\n\x06output\x18\x08 \x03(\tR\x06output\x12\x16\n\x06hidden\x18\t \x03(\tR\x06hidden\x1a<\n\x0eArgumentsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x028\x01"\xf2\x01\n\x05Limit\x12\x1a\n\x08requests\x18\x01 \x01(\x05R\x08requests\x12%\n\x0ewindow_seconds\x18\x02 \x01(\x05R\rwindowSeconds\x12*\n\x03per\x18\x03 \x01(\x0e2\x18.busbar.api.v1.Limit.PerR\x03per\x12\x14\n\x05field\x18\x04 \x01(\tR\x05field\x12\x14\n\x05group\x18\x05 \x01(\tR\x05group"N\n\x03Per\x12\x13\n\x0fPER_UNSPECIFIED\x10\x00\x12\x12\n\x0ePER_CREDENTIAL\x10\x01\x12\x0f\n\x0bPER_ADDRESS\x10\x02\x12\r\n\tPER_FIELD\x10\x03"\xce\x02\n\x06Socket\x12\x12\n\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n\x04open\x18\x02 \x01(\tR\x04open\x12!\n\x0caccept_first\x18\x03 \x01(\x08R\x0bacceptFirst\x12&\n\x0fmax_frame_bytes\x18\x04 \x01(\x05R\rmaxFrameBytes\x12?\n\x0bcredentials\x18\x05 \x03(\x0e2\x1d.busbar.api.v1.CredentialKindR\x0bcredentials\x12)\n\x10additional_paths\x18\x06 \x03(\tR\x0fadditionalPaths\x12\x1a\n\x08fallback\x18\x07 \x01(\tR\x08fallback\x12&\n\x0frefuse_by_close\x18\x08 \x01(\x08R\rrefuseByClose\x12!\n\x0cobjects_only\x18\t \x01(\x08R\x0bobjectsOnly*c\n\x08JsonKind\x12\x19\n\x15JSON_KIND_UNSPECIFIED\x10\x00\x12\x11\n\rJSON_KIND_ANY\x10\x01\x12\x14\n\x10JSON_KIND_OBJECT\x10\x02\x12\x13\n\x0fJSON_KIND_ARRAY\x10\x03*G\n\x06Others\x12\x16\n\x12OTHERS_UNSPECIFIED\x10\x00\x12\x11\n\rOTHERS_BESIDE\x10\x01\x12\x12\n\x0eOTHERS_UNNAMED\x10\x02*\x84\x01\n\x07Surface\x12\x17\n\x13SURFACE_UNSPECIFIED\x10\x00\x12\x11\n\rSURFACE_MAKER\x10\x01\x12\x0f\n\x0bSURFACE_LAB\x10\x02\x12\x15\n\x11SURFACE_TELEMETRY\x10\x03\x12\x11\n\rSURFACE_PLANS\x10\x04\x12\x12\n\x0eSURFACE_SYSTEM\x10\x05*\xd1\x02\n\x0eCredentialKind\x12\x1f\n\x1bCREDENTIAL_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17CREDENTIAL_KIND_SESSION\x10\x01\x12\x1d\n\x19CREDENTIAL_KIND_AGENT_KEY\x10\x02\x12!\n\x1dCREDENTIAL_KIND_TELEMETRY_KEY\x10\x03\x12 \n\x1cCREDENTIAL_KIND_DEVICE_TOKEN\x10\x04\x12\x1f\n\x1bCREDENTIAL_KIND_BOARD_TOKEN\x10\x05\x12\x1d\n\x19CREDENTIAL_KIND_LAB_TOKEN\x10\x06\x12\x1b\n\x17CREDENTIAL_KIND_LAB_JWT\x10\x07\x12\x1f\n\x1bCREDENTIAL_KIND_PLANS_TOKEN\x10\x08\x12\x1f\n\x1bCREDENTIAL_KIND_SHARE_TOKEN\x10\t:S\n\x07surface\x18\xb5\x87\x03 \x01(\x0e2\x16.busbar.api.v1.Surface\x12\x1f.google.protobuf.ServiceOptionsR\x07surface:O\n\x06access\x18\xbf\x87\x03 \x01(\x0b2\x15.busbar.api.v1.Access\x12\x1e.google.protobuf.MethodOptionsR\x06access:I\n\x04rest\x18\xc0\x87\x03 \x01(\x0b2\x13.busbar.api.v1.Rest\x12\x1e.google.protobuf.MethodOptionsR\x04rest:I\n\x04tool\x18\xc1\x87\x03 \x01(\x0b2\x13.busbar.api.v1.Tool\x12\x1e.google.protobuf.MethodOptionsR\x04tool:L\n\x05limit\x18\xc2\x87\x03 \x03(\x0b2\x14.busbar.api.v1.Limit\x12\x1e.google.protobuf.MethodOptionsR\x05limit:O\n\x06socket\x18\xc3\x87\x03 \x01(\x0b2\x15.busbar.api.v1.Socket\x12\x1e.google.protobuf.MethodOptionsR\x06socket:7\n\x06secret\x18\xc9\x87\x03 \x01(\x08\x12\x1d.google.protobuf.FieldOptionsR\x06secret:7\n\x06prefix\x18\xca\x87\x03 \x01(\t\x12\x1d.google.protobuf.FieldOptionsR\x06prefix:L\n\x04json\x18\xd3\x87\x03 \x01(\x0e2\x17.busbar.api.v1.JsonKind\x12\x1d.google.protobuf.FieldOptionsR\x04json:N\n\x06others\x18\xd4\x87\x03 \x01(\x0e2\x15.busbar.api.v1.Others\x12\x1d.google.protobuf.FieldOptionsR\x06others:7\n\x06header\x18\xdd\x87\x03 \x01(\t\x12\x1d.google.protobuf.FieldOptionsR\x06headerb\x06proto3',
     [
         descriptor_pb.desc(),
     ],
@@ -695,10 +927,13 @@ _DESC = file_desc(
         "Access": Access,
         "Access.Level": Access.Level,
         "Rest": Rest,
+        "Multipart": Multipart,
         "Tool": Tool,
         "Limit": Limit,
         "Limit.Per": Limit.Per,
         "Socket": Socket,
+        "JsonKind": JsonKind,
+        "Others": Others,
         "Surface": Surface,
         "CredentialKind": CredentialKind,
         "surface": ext_surface,
@@ -709,6 +944,9 @@ _DESC = file_desc(
         "socket": ext_socket,
         "secret": ext_secret,
         "prefix": ext_prefix,
+        "json": ext_json,
+        "others": ext_others,
+        "header": ext_header,
     },
 )
 

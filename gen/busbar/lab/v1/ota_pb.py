@@ -17,12 +17,14 @@ from protobuf.wkt.google.protobuf import timestamp_pb
 
 from . import common_pb
 from ....buf.validate import validate_pb
-from ....google.api import annotations_pb, field_behavior_pb
+from ....google.api import annotations_pb, field_behavior_pb, httpbody_pb
 from ...api.v1 import options_pb
 
 if TYPE_CHECKING:
     from protobuf import DescFile
     from protobuf.wkt.google.protobuf.timestamp_pb import Timestamp
+
+    from ....google.api.httpbody_pb import HttpBody
 
 
 _ListUpdatesRequestFields: TypeAlias = Literal["page", "page_size"]
@@ -373,6 +375,46 @@ class RollbackUpdateRequest(Message[_RollbackUpdateRequestFields]):
 
         public_id: str
 
+_UploadBundleRequestFields: TypeAlias = Literal["file_name", "body"]
+
+class UploadBundleRequest(Message[_UploadBundleRequestFields]):
+    """
+    A bundle, or a further part of its bytes.
+
+    ```proto
+    message busbar.lab.v1.UploadBundleRequest
+    ```
+
+    Attributes:
+        file_name:
+            Name of its file, such as `webmacs-update-2.1.0.tar.gz`. Over REST the form says it.
+
+            ```proto
+            string file_name = 1;
+            ```
+        body:
+            Bytes of the bundle, or the next of them.
+
+            ```proto
+            optional google.api.HttpBody body = 2;
+            ```
+    """
+
+    __slots__ = ("file_name", "body")
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            file_name: str = "",
+            body: HttpBody | None = None,
+        ) -> None:
+            pass
+
+        file_name: str
+        body: HttpBody | None
+
 _DeleteUpdateRequestFields: TypeAlias = Literal["public_id"]
 
 class DeleteUpdateRequest(Message[_DeleteUpdateRequestFields]):
@@ -527,13 +569,14 @@ class FirmwareUpdate(Message[_FirmwareUpdateFields]):
 
 
 _DESC = file_desc(
-    b'\n\x17busbar/lab/v1/ota.proto\x12\rbusbar.lab.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1bbusbar/api/v1/options.proto\x1a\x1abusbar/lab/v1/common.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto"z\n\x12ListUpdatesRequest\x12 \n\x04page\x18\x01 \x01(\x05H\x00R\x04pageB\x07\xbaH\x04\x1a\x02(\x01\x88\x01\x01\x12+\n\tpage_size\x18\x02 \x01(\x05H\x01R\x08pageSizeB\t\xbaH\x06\x1a\x04\x18d(\x01\x88\x01\x01B\x07\n\x05_pageB\x0c\n\n_page_size"\x8f\x01\n\x13ListUpdatesResponse\x12\x12\n\x04page\x18\x01 \x01(\x05R\x04page\x12\x1b\n\tpage_size\x18\x02 \x01(\x05R\x08pageSize\x12\x14\n\x05total\x18\x03 \x01(\x05R\x05total\x121\n\x04data\x18\x04 \x03(\x0b2\x1d.busbar.lab.v1.FirmwareUpdateR\x04data"\xb2\x01\n\x13CreateUpdateRequest\x12_\n\x07version\x18\x01 \x01(\tR\x07versionBE\xe2A\x01\x02\xbaH>\xc8\x01\x01r9\x10\x01\x18223^(0|[1-9][0-9]*)\\.(0|[1-9][0-9]*)\\.(0|[1-9][0-9]*)$\x12,\n\tchangelog\x18\x02 \x01(\tH\x00R\tchangelogB\t\xbaH\x06r\x04\x18\x80\x80\x04\x88\x01\x01B\x0c\n\n_changelog"\x15\n\x13CheckUpdatesRequest"\xc3\x03\n\x0bUpdateCheck\x12\'\n\x0fcurrent_version\x18\x01 \x01(\tR\x0ecurrentVersion\x12*\n\x0elatest_version\x18\x02 \x01(\tH\x00R\rlatestVersion\x88\x01\x01\x12)\n\x10update_available\x18\x03 \x01(\x08R\x0fupdateAvailable\x127\n\x15github_latest_version\x18\x04 \x01(\tH\x01R\x13githubLatestVersion\x88\x01\x01\x123\n\x13github_download_url\x18\x05 \x01(\tH\x02R\x11githubDownloadUrl\x88\x01\x01\x121\n\x12github_release_url\x18\x06 \x01(\tH\x03R\x10githubReleaseUrl\x88\x01\x01\x12&\n\x0cgithub_error\x18\x07 \x01(\tH\x04R\x0bgithubError\x88\x01\x01B\x11\n\x0f_latest_versionB\x18\n\x16_github_latest_versionB\x16\n\x14_github_download_urlB\x15\n\x13_github_release_urlB\x0f\n\r_github_error">\n\x10GetUpdateRequest\x12*\n\tpublic_id\x18\x01 \x01(\tR\x08publicIdB\r\xe2A\x01\x02\xbaH\x06r\x04\x10\x01\x18@"\xd1\x01\n\x12ApplyUpdateRequest\x12*\n\tpublic_id\x18\x01 \x01(\tR\x08publicIdB\r\xe2A\x01\x02\xbaH\x06r\x04\x10\x01\x18@\x120\n\x0cdownload_url\x18\x02 \x01(\tH\x00R\x0bdownloadUrlB\x08\xbaH\x05r\x03\x18\x80\x10\x88\x01\x01\x127\n\x10file_hash_sha256\x18\x03 \x01(\tH\x01R\x0efileHashSha256B\x08\xbaH\x05r\x03\x98\x01@\x88\x01\x01B\x0f\n\r_download_urlB\x13\n\x11_file_hash_sha256"C\n\x15RollbackUpdateRequest\x12*\n\tpublic_id\x18\x01 \x01(\tR\x08publicIdB\r\xe2A\x01\x02\xbaH\x06r\x04\x10\x01\x18@"A\n\x13DeleteUpdateRequest\x12*\n\tpublic_id\x18\x01 \x01(\tR\x08publicIdB\r\xe2A\x01\x02\xbaH\x06r\x04\x10\x01\x18@"\xc2\x05\n\x0eFirmwareUpdate\x12\x1b\n\tpublic_id\x18\x01 \x01(\tR\x08publicId\x12\x18\n\x07version\x18\x02 \x01(\tR\x07version\x12!\n\tchangelog\x18\x03 \x01(\tH\x00R\tchangelog\x88\x01\x01\x12-\n\x10file_hash_sha256\x18\x04 \x01(\tH\x01R\x0efileHashSha256\x88\x01\x01\x12+\n\x0ffile_size_bytes\x18\x05 \x01(\x01H\x02R\rfileSizeBytes\x88\x01\x01\x12h\n\x06status\x18\x06 \x01(\tR\x06statusBP\xbaHMrKR\x07pendingR\x0bdownloadingR\tverifyingR\x08applyingR\tcompletedR\x06failedR\x0brolled_back\x12(\n\rerror_message\x18\x07 \x01(\tH\x03R\x0cerrorMessage\x88\x01\x01\x129\n\ncreated_on\x18\x08 \x01(\x0b2\x1a.google.protobuf.TimestampR\tcreatedOn\x129\n\nstarted_on\x18\t \x01(\x0b2\x1a.google.protobuf.TimestampR\tstartedOn\x12=\n\x0ccompleted_on\x18\n \x01(\x0b2\x1a.google.protobuf.TimestampR\x0bcompletedOn\x12)\n\x0euser_public_id\x18\x0b \x01(\tH\x04R\x0cuserPublicId\x88\x01\x01\x12*\n\x11has_firmware_file\x18\x0c \x01(\x08R\x0fhasFirmwareFileB\x0c\n\n_changelogB\x13\n\x11_file_hash_sha256B\x12\n\x10_file_size_bytesB\x10\n\x0e_error_messageB\x11\n\x0f_user_public_id2\xb0\x07\n\nOtaService\x12z\n\x0bListUpdates\x12!.busbar.lab.v1.ListUpdatesRequest\x1a".busbar.lab.v1.ListUpdatesResponse"$\xfa\xbb\x18\r\x08\x03\x12\tlab:admin\x82\xd3\xe4\x93\x02\r\x12\x0b/api/v1/ota\x12\x81\x01\n\x0cCreateUpdate\x12".busbar.lab.v1.CreateUpdateRequest\x1a\x1d.busbar.lab.v1.StatusResponse".\xfa\xbb\x18\r\x08\x03\x12\tlab:admin\x82\xbc\x18\x03\x08\xc9\x01\x82\xd3\xe4\x93\x02\x10:\x01*"\x0b/api/v1/ota\x12w\n\x0cCheckUpdates\x12".busbar.lab.v1.CheckUpdatesRequest\x1a\x1a.busbar.lab.v1.UpdateCheck"\'\xfa\xbb\x18\n\x12\x08lab:read\x82\xd3\xe4\x93\x02\x13\x12\x11/api/v1/ota/check\x12}\n\tGetUpdate\x12\x1f.busbar.lab.v1.GetUpdateRequest\x1a\x1d.busbar.lab.v1.FirmwareUpdate"0\xfa\xbb\x18\r\x08\x03\x12\tlab:admin\x82\xd3\xe4\x93\x02\x19\x12\x17/api/v1/ota/{public_id}\x12\x8a\x01\n\x0bApplyUpdate\x12!.busbar.lab.v1.ApplyUpdateRequest\x1a\x1d.busbar.lab.v1.StatusResponse"9\xfa\xbb\x18\r\x08\x03\x12\tlab:admin\x82\xd3\xe4\x93\x02":\x01*"\x1d/api/v1/ota/{public_id}/apply\x12\x90\x01\n\x0eRollbackUpdate\x12$.busbar.lab.v1.RollbackUpdateRequest\x1a\x1d.busbar.lab.v1.StatusResponse"9\xfa\xbb\x18\r\x08\x03\x12\tlab:admin\x82\xd3\xe4\x93\x02"" /api/v1/ota/{public_id}/rollback\x12\x83\x01\n\x0cDeleteUpdate\x12".busbar.lab.v1.DeleteUpdateRequest\x1a\x1d.busbar.lab.v1.StatusResponse"0\xfa\xbb\x18\r\x08\x03\x12\tlab:admin\x82\xd3\xe4\x93\x02\x19*\x17/api/v1/ota/{public_id}\x1a\x04\xa8\xbb\x18\x02b\x06proto3',
+    b'\n\x17busbar/lab/v1/ota.proto\x12\rbusbar.lab.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1bbusbar/api/v1/options.proto\x1a\x1abusbar/lab/v1/common.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto"z\n\x12ListUpdatesRequest\x12 \n\x04page\x18\x01 \x01(\x05H\x00R\x04pageB\x07\xbaH\x04\x1a\x02(\x01\x88\x01\x01\x12+\n\tpage_size\x18\x02 \x01(\x05H\x01R\x08pageSizeB\t\xbaH\x06\x1a\x04\x18d(\x01\x88\x01\x01B\x07\n\x05_pageB\x0c\n\n_page_size"\x8f\x01\n\x13ListUpdatesResponse\x12\x12\n\x04page\x18\x01 \x01(\x05R\x04page\x12\x1b\n\tpage_size\x18\x02 \x01(\x05R\x08pageSize\x12\x14\n\x05total\x18\x03 \x01(\x05R\x05total\x121\n\x04data\x18\x04 \x03(\x0b2\x1d.busbar.lab.v1.FirmwareUpdateR\x04data"\xb2\x01\n\x13CreateUpdateRequest\x12_\n\x07version\x18\x01 \x01(\tR\x07versionBE\xe2A\x01\x02\xbaH>\xc8\x01\x01r9\x10\x01\x18223^(0|[1-9][0-9]*)\\.(0|[1-9][0-9]*)\\.(0|[1-9][0-9]*)$\x12,\n\tchangelog\x18\x02 \x01(\tH\x00R\tchangelogB\t\xbaH\x06r\x04\x18\x80\x80\x04\x88\x01\x01B\x0c\n\n_changelog"\x15\n\x13CheckUpdatesRequest"\xc3\x03\n\x0bUpdateCheck\x12\'\n\x0fcurrent_version\x18\x01 \x01(\tR\x0ecurrentVersion\x12*\n\x0elatest_version\x18\x02 \x01(\tH\x00R\rlatestVersion\x88\x01\x01\x12)\n\x10update_available\x18\x03 \x01(\x08R\x0fupdateAvailable\x127\n\x15github_latest_version\x18\x04 \x01(\tH\x01R\x13githubLatestVersion\x88\x01\x01\x123\n\x13github_download_url\x18\x05 \x01(\tH\x02R\x11githubDownloadUrl\x88\x01\x01\x121\n\x12github_release_url\x18\x06 \x01(\tH\x03R\x10githubReleaseUrl\x88\x01\x01\x12&\n\x0cgithub_error\x18\x07 \x01(\tH\x04R\x0bgithubError\x88\x01\x01B\x11\n\x0f_latest_versionB\x18\n\x16_github_latest_versionB\x16\n\x14_github_download_urlB\x15\n\x13_github_release_urlB\x0f\n\r_github_error">\n\x10GetUpdateRequest\x12*\n\tpublic_id\x18\x01 \x01(\tR\x08publicIdB\r\xe2A\x01\x02\xbaH\x06r\x04\x10\x01\x18@"\xd1\x01\n\x12ApplyUpdateRequest\x12*\n\tpublic_id\x18\x01 \x01(\tR\x08publicIdB\r\xe2A\x01\x02\xbaH\x06r\x04\x10\x01\x18@\x120\n\x0cdownload_url\x18\x02 \x01(\tH\x00R\x0bdownloadUrlB\x08\xbaH\x05r\x03\x18\x80\x10\x88\x01\x01\x127\n\x10file_hash_sha256\x18\x03 \x01(\tH\x01R\x0efileHashSha256B\x08\xbaH\x05r\x03\x98\x01@\x88\x01\x01B\x0f\n\r_download_urlB\x13\n\x11_file_hash_sha256"C\n\x15RollbackUpdateRequest\x12*\n\tpublic_id\x18\x01 \x01(\tR\x08publicIdB\r\xe2A\x01\x02\xbaH\x06r\x04\x10\x01\x18@"l\n\x13UploadBundleRequest\x12%\n\tfile_name\x18\x01 \x01(\tR\x08fileNameB\x08\xbaH\x05r\x03\x18\xff\x01\x12.\n\x04body\x18\x02 \x01(\x0b2\x14.google.api.HttpBodyR\x04bodyB\x04\xe2A\x01\x02"A\n\x13DeleteUpdateRequest\x12*\n\tpublic_id\x18\x01 \x01(\tR\x08publicIdB\r\xe2A\x01\x02\xbaH\x06r\x04\x10\x01\x18@"\xc2\x05\n\x0eFirmwareUpdate\x12\x1b\n\tpublic_id\x18\x01 \x01(\tR\x08publicId\x12\x18\n\x07version\x18\x02 \x01(\tR\x07version\x12!\n\tchangelog\x18\x03 \x01(\tH\x00R\tchangelog\x88\x01\x01\x12-\n\x10file_hash_sha256\x18\x04 \x01(\tH\x01R\x0efileHashSha256\x88\x01\x01\x12+\n\x0ffile_size_bytes\x18\x05 \x01(\x01H\x02R\rfileSizeBytes\x88\x01\x01\x12h\n\x06status\x18\x06 \x01(\tR\x06statusBP\xbaHMrKR\x07pendingR\x0bdownloadingR\tverifyingR\x08applyingR\tcompletedR\x06failedR\x0brolled_back\x12(\n\rerror_message\x18\x07 \x01(\tH\x03R\x0cerrorMessage\x88\x01\x01\x129\n\ncreated_on\x18\x08 \x01(\x0b2\x1a.google.protobuf.TimestampR\tcreatedOn\x129\n\nstarted_on\x18\t \x01(\x0b2\x1a.google.protobuf.TimestampR\tstartedOn\x12=\n\x0ccompleted_on\x18\n \x01(\x0b2\x1a.google.protobuf.TimestampR\x0bcompletedOn\x12)\n\x0euser_public_id\x18\x0b \x01(\tH\x04R\x0cuserPublicId\x88\x01\x01\x12*\n\x11has_firmware_file\x18\x0c \x01(\x08R\x0fhasFirmwareFileB\x0c\n\n_changelogB\x13\n\x11_file_hash_sha256B\x12\n\x10_file_size_bytesB\x10\n\x0e_error_messageB\x11\n\x0f_user_public_id2\xda\x08\n\nOtaService\x12z\n\x0bListUpdates\x12!.busbar.lab.v1.ListUpdatesRequest\x1a".busbar.lab.v1.ListUpdatesResponse"$\xfa\xbb\x18\r\x08\x03\x12\tlab:admin\x82\xd3\xe4\x93\x02\r\x12\x0b/api/v1/ota\x12\x81\x01\n\x0cCreateUpdate\x12".busbar.lab.v1.CreateUpdateRequest\x1a\x1d.busbar.lab.v1.StatusResponse".\xfa\xbb\x18\r\x08\x03\x12\tlab:admin\x82\xbc\x18\x03\x08\xc9\x01\x82\xd3\xe4\x93\x02\x10:\x01*"\x0b/api/v1/ota\x12w\n\x0cCheckUpdates\x12".busbar.lab.v1.CheckUpdatesRequest\x1a\x1a.busbar.lab.v1.UpdateCheck"\'\xfa\xbb\x18\n\x12\x08lab:read\x82\xd3\xe4\x93\x02\x13\x12\x11/api/v1/ota/check\x12}\n\tGetUpdate\x12\x1f.busbar.lab.v1.GetUpdateRequest\x1a\x1d.busbar.lab.v1.FirmwareUpdate"0\xfa\xbb\x18\r\x08\x03\x12\tlab:admin\x82\xd3\xe4\x93\x02\x19\x12\x17/api/v1/ota/{public_id}\x12\x8a\x01\n\x0bApplyUpdate\x12!.busbar.lab.v1.ApplyUpdateRequest\x1a\x1d.busbar.lab.v1.StatusResponse"9\xfa\xbb\x18\r\x08\x03\x12\tlab:admin\x82\xd3\xe4\x93\x02":\x01*"\x1d/api/v1/ota/{public_id}/apply\x12\x90\x01\n\x0eRollbackUpdate\x12$.busbar.lab.v1.RollbackUpdateRequest\x1a\x1d.busbar.lab.v1.StatusResponse"9\xfa\xbb\x18\r\x08\x03\x12\tlab:admin\x82\xd3\xe4\x93\x02"" /api/v1/ota/{public_id}/rollback\x12\xa7\x01\n\x0cUploadBundle\x12".busbar.lab.v1.UploadBundleRequest\x1a\x1d.busbar.lab.v1.StatusResponse"R\xfa\xbb\x18\r\x08\x03\x12\tlab:admin\x82\xbc\x18\x1d\x08\xc9\x01 \xff\xff\xff\xff\x07\x82\x02\x11\n\x04file\x12\tfile_name\x82\xd3\xe4\x93\x02\x1a:\x04body"\x12/api/v1/ota/upload(\x01\x12\x83\x01\n\x0cDeleteUpdate\x12".busbar.lab.v1.DeleteUpdateRequest\x1a\x1d.busbar.lab.v1.StatusResponse"0\xfa\xbb\x18\r\x08\x03\x12\tlab:admin\x82\xd3\xe4\x93\x02\x19*\x17/api/v1/ota/{public_id}\x1a\x04\xa8\xbb\x18\x02b\x06proto3',
     [
         validate_pb.desc(),
         options_pb.desc(),
         common_pb.desc(),
         annotations_pb.desc(),
         field_behavior_pb.desc(),
+        httpbody_pb.desc(),
         timestamp_pb.desc(),
     ],
     {
@@ -545,6 +588,7 @@ _DESC = file_desc(
         "GetUpdateRequest": GetUpdateRequest,
         "ApplyUpdateRequest": ApplyUpdateRequest,
         "RollbackUpdateRequest": RollbackUpdateRequest,
+        "UploadBundleRequest": UploadBundleRequest,
         "DeleteUpdateRequest": DeleteUpdateRequest,
         "FirmwareUpdate": FirmwareUpdate,
     },

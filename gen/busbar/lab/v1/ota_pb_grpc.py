@@ -11,20 +11,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from grpc import StatusCode, method_handlers_generic_handler, unary_unary_rpc_method_handler
+from grpc import StatusCode, method_handlers_generic_handler, stream_unary_rpc_method_handler, unary_unary_rpc_method_handler
 
 from .common_pb import StatusResponse
-from .ota_pb import ApplyUpdateRequest, CheckUpdatesRequest, CreateUpdateRequest, DeleteUpdateRequest, FirmwareUpdate, GetUpdateRequest, ListUpdatesRequest, ListUpdatesResponse, RollbackUpdateRequest, UpdateCheck
+from .ota_pb import ApplyUpdateRequest, CheckUpdatesRequest, CreateUpdateRequest, DeleteUpdateRequest, FirmwareUpdate, GetUpdateRequest, ListUpdatesRequest, ListUpdatesResponse, RollbackUpdateRequest, UpdateCheck, UploadBundleRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from grpc import CallCredentials, Channel, Compression, Server, ServicerContext, aio
 
 
 class OtaServiceService:
     """
-    Keeps the book on updates and takes bundles in. An update goes pending → downloading → verifying → applying → completed; any
+    Keeps the book on updates and takes bundles in, for the organisation that owns the installation, which is the oldest one; to
+    administrators of others PERMISSION_DENIED is answered when they bring anything. An update goes pending → downloading → verifying → applying → completed; any
     step may end in failed, and a completed one may be rolled back.
     """
     async def list_updates(self, request: ListUpdatesRequest, context: aio.ServicerContext) -> ListUpdatesResponse:
@@ -78,6 +79,18 @@ class OtaServiceService:
         context.set_details("Method not implemented!")
         raise NotImplementedError("Method not implemented!")
 
+    async def upload_bundle(self, request_iterator: AsyncIterator[UploadBundleRequest], context: aio.ServicerContext) -> StatusResponse:
+        """
+        Keeps a bundle of at most 500 MiB under its name, for the updater that watches the folder. It becomes no update of the list.
+        Over gRPC its bytes come in chunks: the first message names the file, and later ones may bring bytes alone. A bundle that is
+        refused or cut off leaves nothing. Returns INVALID_ARGUMENT for a name that does not end in `.tar.gz` or has other characters
+        than letters, digits, `.`, `_`, `+` and `-`; ALREADY_EXISTS for one that is there; RESOURCE_EXHAUSTED with the reason
+        TOO_LARGE.
+        """
+        context.set_code(StatusCode.UNIMPLEMENTED)
+        context.set_details("Method not implemented!")
+        raise NotImplementedError("Method not implemented!")
+
     async def delete_update(self, request: DeleteUpdateRequest, context: aio.ServicerContext) -> StatusResponse:
         """
         Deletes an update and its bundle.
@@ -119,6 +132,11 @@ class OtaServiceService:
                 request_deserializer=RollbackUpdateRequest.from_binary,
                 response_serializer=StatusResponse.to_binary,
             ),
+            "UploadBundle": stream_unary_rpc_method_handler(
+                self.upload_bundle,
+                request_deserializer=UploadBundleRequest.from_binary,
+                response_serializer=StatusResponse.to_binary,
+            ),
             "DeleteUpdate": unary_unary_rpc_method_handler(
                 self.delete_update,
                 request_deserializer=DeleteUpdateRequest.from_binary,
@@ -134,7 +152,8 @@ class OtaServiceService:
 
 class OtaServiceClient:
     """
-    Keeps the book on updates and takes bundles in. An update goes pending → downloading → verifying → applying → completed; any
+    Keeps the book on updates and takes bundles in, for the organisation that owns the installation, which is the oldest one; to
+    administrators of others PERMISSION_DENIED is answered when they bring anything. An update goes pending → downloading → verifying → applying → completed; any
     step may end in failed, and a completed one may be rolled back.
     """
     def __init__(self, channel: aio.Channel) -> None:
@@ -166,6 +185,11 @@ class OtaServiceClient:
         self._rollback_update = channel.unary_unary(
             "/busbar.lab.v1.OtaService/RollbackUpdate",
             request_serializer=RollbackUpdateRequest.to_binary,
+            response_deserializer=StatusResponse.from_binary,
+        )
+        self._upload_bundle = channel.stream_unary(
+            "/busbar.lab.v1.OtaService/UploadBundle",
+            request_serializer=UploadBundleRequest.to_binary,
             response_deserializer=StatusResponse.from_binary,
         )
         self._delete_update = channel.unary_unary(
@@ -267,6 +291,25 @@ class OtaServiceClient:
         """
         return self._rollback_update(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
+    def upload_bundle(
+        self,
+        request_iterator: AsyncIterator[UploadBundleRequest],
+        *,
+        timeout: float | None = None,
+        metadata: aio.Metadata | Sequence[tuple[str, str | bytes]] | None = None,
+        credentials: CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: Compression | None = None,
+    ) -> aio.StreamUnaryCall[UploadBundleRequest, StatusResponse]:
+        """
+        Keeps a bundle of at most 500 MiB under its name, for the updater that watches the folder. It becomes no update of the list.
+        Over gRPC its bytes come in chunks: the first message names the file, and later ones may bring bytes alone. A bundle that is
+        refused or cut off leaves nothing. Returns INVALID_ARGUMENT for a name that does not end in `.tar.gz` or has other characters
+        than letters, digits, `.`, `_`, `+` and `-`; ALREADY_EXISTS for one that is there; RESOURCE_EXHAUSTED with the reason
+        TOO_LARGE.
+        """
+        return self._upload_bundle(request_iterator, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
+
     def delete_update(
         self,
         request: DeleteUpdateRequest,
@@ -285,7 +328,8 @@ class OtaServiceClient:
 
 class OtaServiceServiceSync:
     """
-    Keeps the book on updates and takes bundles in. An update goes pending → downloading → verifying → applying → completed; any
+    Keeps the book on updates and takes bundles in, for the organisation that owns the installation, which is the oldest one; to
+    administrators of others PERMISSION_DENIED is answered when they bring anything. An update goes pending → downloading → verifying → applying → completed; any
     step may end in failed, and a completed one may be rolled back.
     """
     def list_updates(self, request: ListUpdatesRequest, context: ServicerContext) -> ListUpdatesResponse:
@@ -339,6 +383,18 @@ class OtaServiceServiceSync:
         context.set_details("Method not implemented!")
         raise NotImplementedError("Method not implemented!")
 
+    def upload_bundle(self, request_iterator: Iterator[UploadBundleRequest], context: ServicerContext) -> StatusResponse:
+        """
+        Keeps a bundle of at most 500 MiB under its name, for the updater that watches the folder. It becomes no update of the list.
+        Over gRPC its bytes come in chunks: the first message names the file, and later ones may bring bytes alone. A bundle that is
+        refused or cut off leaves nothing. Returns INVALID_ARGUMENT for a name that does not end in `.tar.gz` or has other characters
+        than letters, digits, `.`, `_`, `+` and `-`; ALREADY_EXISTS for one that is there; RESOURCE_EXHAUSTED with the reason
+        TOO_LARGE.
+        """
+        context.set_code(StatusCode.UNIMPLEMENTED)
+        context.set_details("Method not implemented!")
+        raise NotImplementedError("Method not implemented!")
+
     def delete_update(self, request: DeleteUpdateRequest, context: ServicerContext) -> StatusResponse:
         """
         Deletes an update and its bundle.
@@ -380,6 +436,11 @@ class OtaServiceServiceSync:
                 request_deserializer=RollbackUpdateRequest.from_binary,
                 response_serializer=StatusResponse.to_binary,
             ),
+            "UploadBundle": stream_unary_rpc_method_handler(
+                self.upload_bundle,
+                request_deserializer=UploadBundleRequest.from_binary,
+                response_serializer=StatusResponse.to_binary,
+            ),
             "DeleteUpdate": unary_unary_rpc_method_handler(
                 self.delete_update,
                 request_deserializer=DeleteUpdateRequest.from_binary,
@@ -395,7 +456,8 @@ class OtaServiceServiceSync:
 
 class OtaServiceClientSync:
     """
-    Keeps the book on updates and takes bundles in. An update goes pending → downloading → verifying → applying → completed; any
+    Keeps the book on updates and takes bundles in, for the organisation that owns the installation, which is the oldest one; to
+    administrators of others PERMISSION_DENIED is answered when they bring anything. An update goes pending → downloading → verifying → applying → completed; any
     step may end in failed, and a completed one may be rolled back.
     """
     def __init__(self, channel: Channel) -> None:
@@ -427,6 +489,11 @@ class OtaServiceClientSync:
         self._rollback_update = channel.unary_unary(
             "/busbar.lab.v1.OtaService/RollbackUpdate",
             request_serializer=RollbackUpdateRequest.to_binary,
+            response_deserializer=StatusResponse.from_binary,
+        )
+        self._upload_bundle = channel.stream_unary(
+            "/busbar.lab.v1.OtaService/UploadBundle",
+            request_serializer=UploadBundleRequest.to_binary,
             response_deserializer=StatusResponse.from_binary,
         )
         self._delete_update = channel.unary_unary(
@@ -527,6 +594,25 @@ class OtaServiceClientSync:
         Marks a completed update as rolled back.
         """
         return self._rollback_update(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
+
+    def upload_bundle(
+        self,
+        request_iterator: Iterator[UploadBundleRequest],
+        *,
+        timeout: float | None = None,
+        metadata: tuple[tuple[str, str | bytes], ...] | None = None,
+        credentials: CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: Compression | None = None,
+    ) -> StatusResponse:
+        """
+        Keeps a bundle of at most 500 MiB under its name, for the updater that watches the folder. It becomes no update of the list.
+        Over gRPC its bytes come in chunks: the first message names the file, and later ones may bring bytes alone. A bundle that is
+        refused or cut off leaves nothing. Returns INVALID_ARGUMENT for a name that does not end in `.tar.gz` or has other characters
+        than letters, digits, `.`, `_`, `+` and `-`; ALREADY_EXISTS for one that is there; RESOURCE_EXHAUSTED with the reason
+        TOO_LARGE.
+        """
+        return self._upload_bundle(request_iterator, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
     def delete_update(
         self,

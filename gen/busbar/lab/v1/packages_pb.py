@@ -17,12 +17,14 @@ from protobuf.wkt.google.protobuf import timestamp_pb
 
 from . import common_pb
 from ....buf.validate import validate_pb
-from ....google.api import annotations_pb, field_behavior_pb
+from ....google.api import annotations_pb, field_behavior_pb, httpbody_pb
 from ...api.v1 import options_pb
 
 if TYPE_CHECKING:
     from protobuf import DescFile
     from protobuf.wkt.google.protobuf.timestamp_pb import Timestamp
+
+    from ....google.api.httpbody_pb import HttpBody
 
 
 _ListPackagesRequestFields: TypeAlias = NoReturn
@@ -76,6 +78,46 @@ class ListPackagesResponse(Message[_ListPackagesResponseFields]):
             pass
 
         packages: list[PluginPackage]
+
+_UploadPackageRequestFields: TypeAlias = Literal["file_name", "body"]
+
+class UploadPackageRequest(Message[_UploadPackageRequestFields]):
+    """
+    A wheel, or a further part of its bytes.
+
+    ```proto
+    message busbar.lab.v1.UploadPackageRequest
+    ```
+
+    Attributes:
+        file_name:
+            Name of its file, such as `oven-1.0.0-py3-none-any.whl`. Over REST the form says it.
+
+            ```proto
+            string file_name = 1;
+            ```
+        body:
+            Bytes of the wheel, or the next of them.
+
+            ```proto
+            optional google.api.HttpBody body = 2;
+            ```
+    """
+
+    __slots__ = ("file_name", "body")
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            file_name: str = "",
+            body: HttpBody | None = None,
+        ) -> None:
+            pass
+
+        file_name: str
+        body: HttpBody | None
 
 _DeletePackageRequestFields: TypeAlias = Literal["public_id"]
 
@@ -157,7 +199,7 @@ class PluginPackage(Message[_PluginPackageFields]):
             optional double file_size_bytes = 6;
             ```
         installed_on:
-            When it was installed.
+            When it was installed; of bundled ones, when the server was started.
 
             ```proto
             optional google.protobuf.Timestamp installed_on = 7;
@@ -199,18 +241,20 @@ class PluginPackage(Message[_PluginPackageFields]):
 
 
 _DESC = file_desc(
-    b'\n\x1cbusbar/lab/v1/packages.proto\x12\rbusbar.lab.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1bbusbar/api/v1/options.proto\x1a\x1abusbar/lab/v1/common.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto"\x15\n\x13ListPackagesRequest"P\n\x14ListPackagesResponse\x128\n\x08packages\x18\x01 \x03(\x0b2\x1c.busbar.lab.v1.PluginPackageR\x08packages"B\n\x14DeletePackageRequest\x12*\n\tpublic_id\x18\x01 \x01(\tR\x08publicIdB\r\xe2A\x01\x02\xbaH\x06r\x04\x10\x01\x18@"\xbe\x02\n\rPluginPackage\x12\x1b\n\tpublic_id\x18\x01 \x01(\tR\x08publicId\x12!\n\x0cpackage_name\x18\x02 \x01(\tR\x0bpackageName\x12\x18\n\x07version\x18\x03 \x01(\tR\x07version\x12\x16\n\x06source\x18\x04 \x01(\tR\x06source\x12\x1d\n\nplugin_ids\x18\x05 \x03(\tR\tpluginIds\x12+\n\x0ffile_size_bytes\x18\x06 \x01(\x01H\x00R\rfileSizeBytes\x88\x01\x01\x12=\n\x0cinstalled_on\x18\x07 \x01(\x0b2\x1a.google.protobuf.TimestampR\x0binstalledOn\x12\x1c\n\tremovable\x18\x08 \x01(\x08R\tremovableB\x12\n\x10_file_size_bytes2\xbf\x02\n\x0ePackageService\x12\x91\x01\n\x0cListPackages\x12".busbar.lab.v1.ListPackagesRequest\x1a#.busbar.lab.v1.ListPackagesResponse"8\xfa\xbb\x18\n\x12\x08lab:read\x82\xd3\xe4\x93\x02$b\x08packages\x12\x18/api/v1/plugins/packages\x12\x92\x01\n\rDeletePackage\x12#.busbar.lab.v1.DeletePackageRequest\x1a\x1d.busbar.lab.v1.StatusResponse"=\xfa\xbb\x18\r\x08\x03\x12\tlab:admin\x82\xd3\xe4\x93\x02&*$/api/v1/plugins/packages/{public_id}\x1a\x04\xa8\xbb\x18\x02b\x06proto3',
+    b'\n\x1cbusbar/lab/v1/packages.proto\x12\rbusbar.lab.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1bbusbar/api/v1/options.proto\x1a\x1abusbar/lab/v1/common.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto"\x15\n\x13ListPackagesRequest"P\n\x14ListPackagesResponse\x128\n\x08packages\x18\x01 \x03(\x0b2\x1c.busbar.lab.v1.PluginPackageR\x08packages"m\n\x14UploadPackageRequest\x12%\n\tfile_name\x18\x01 \x01(\tR\x08fileNameB\x08\xbaH\x05r\x03\x18\xff\x01\x12.\n\x04body\x18\x02 \x01(\x0b2\x14.google.api.HttpBodyR\x04bodyB\x04\xe2A\x01\x02"B\n\x14DeletePackageRequest\x12*\n\tpublic_id\x18\x01 \x01(\tR\x08publicIdB\r\xe2A\x01\x02\xbaH\x06r\x04\x10\x01\x18@"\xbe\x02\n\rPluginPackage\x12\x1b\n\tpublic_id\x18\x01 \x01(\tR\x08publicId\x12!\n\x0cpackage_name\x18\x02 \x01(\tR\x0bpackageName\x12\x18\n\x07version\x18\x03 \x01(\tR\x07version\x12\x16\n\x06source\x18\x04 \x01(\tR\x06source\x12\x1d\n\nplugin_ids\x18\x05 \x03(\tR\tpluginIds\x12+\n\x0ffile_size_bytes\x18\x06 \x01(\x01H\x00R\rfileSizeBytes\x88\x01\x01\x12=\n\x0cinstalled_on\x18\x07 \x01(\x0b2\x1a.google.protobuf.TimestampR\x0binstalledOn\x12\x1c\n\tremovable\x18\x08 \x01(\x08R\tremovableB\x12\n\x10_file_size_bytes2\xf8\x03\n\x0ePackageService\x12\x91\x01\n\x0cListPackages\x12".busbar.lab.v1.ListPackagesRequest\x1a#.busbar.lab.v1.ListPackagesResponse"8\xfa\xbb\x18\n\x12\x08lab:read\x82\xd3\xe4\x93\x02$b\x08packages\x12\x18/api/v1/plugins/packages\x12\xb6\x01\n\rUploadPackage\x12#.busbar.lab.v1.UploadPackageRequest\x1a\x1d.busbar.lab.v1.StatusResponse"_\xfa\xbb\x18\r\x08\x03\x12\tlab:admin\x82\xbc\x18\x1d\x08\xc9\x01 \xff\xff\xff\xff\x07\x82\x02\x11\n\x04file\x12\tfile_name\x82\xd3\xe4\x93\x02\':\x04body"\x1f/api/v1/plugins/packages/upload(\x01\x12\x92\x01\n\rDeletePackage\x12#.busbar.lab.v1.DeletePackageRequest\x1a\x1d.busbar.lab.v1.StatusResponse"=\xfa\xbb\x18\r\x08\x03\x12\tlab:admin\x82\xd3\xe4\x93\x02&*$/api/v1/plugins/packages/{public_id}\x1a\x04\xa8\xbb\x18\x02b\x06proto3',
     [
         validate_pb.desc(),
         options_pb.desc(),
         common_pb.desc(),
         annotations_pb.desc(),
         field_behavior_pb.desc(),
+        httpbody_pb.desc(),
         timestamp_pb.desc(),
     ],
     {
         "ListPackagesRequest": ListPackagesRequest,
         "ListPackagesResponse": ListPackagesResponse,
+        "UploadPackageRequest": UploadPackageRequest,
         "DeletePackageRequest": DeletePackageRequest,
         "PluginPackage": PluginPackage,
     },

@@ -11,20 +11,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from grpc import StatusCode, method_handlers_generic_handler, unary_unary_rpc_method_handler
+from grpc import StatusCode, method_handlers_generic_handler, stream_unary_rpc_method_handler, unary_unary_rpc_method_handler
 
 from .common_pb import StatusResponse
-from .packages_pb import DeletePackageRequest, ListPackagesRequest, ListPackagesResponse
+from .packages_pb import DeletePackageRequest, ListPackagesRequest, ListPackagesResponse, UploadPackageRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from grpc import CallCredentials, Channel, Compression, Server, ServicerContext, aio
 
 
 class PackageServiceService:
     """
-    Keeps packages. They are installed into an environment of their own, never into the server's.
+    Keeps packages. Each is unpacked into a folder of its own, and its plugins run in processes of an environment that is not the
+    server's. What a wheel holds is code that runs on the server's machine, so only administrators of the organisation that owns
+    the installation, which is the oldest one, may bring one.
     """
     async def list_packages(self, request: ListPackagesRequest, context: aio.ServicerContext) -> ListPackagesResponse:
         """
@@ -34,9 +36,22 @@ class PackageServiceService:
         context.set_details("Method not implemented!")
         raise NotImplementedError("Method not implemented!")
 
+    async def upload_package(self, request_iterator: AsyncIterator[UploadPackageRequest], context: aio.ServicerContext) -> StatusResponse:
+        """
+        Installs a wheel of at most 50 MiB, without what it depends on. Over gRPC its bytes come in chunks: the first message names the
+        file, and later ones may bring bytes alone. Instances of its plugins begin to be polled at once. Nothing of a wheel that is
+        refused stays, and none of its code runs before it is unpacked. Checks, in this order: INVALID_ARGUMENT for a name that does
+        not end in `.whl`; ALREADY_EXISTS for a file of that name; RESOURCE_EXHAUSTED with the reason TOO_LARGE; INVALID_ARGUMENT for
+        what is no safe and whole wheel with an entry point in `webmacs.plugins`; ALREADY_EXISTS for a package or a plugin that is
+        there. Returns PERMISSION_DENIED `Plugin uploads are disabled.` where the settings say so.
+        """
+        context.set_code(StatusCode.UNIMPLEMENTED)
+        context.set_details("Method not implemented!")
+        raise NotImplementedError("Method not implemented!")
+
     async def delete_package(self, request: DeletePackageRequest, context: aio.ServicerContext) -> StatusResponse:
         """
-        Uninstalls a package. Returns INVALID_ARGUMENT `Bundled plugins cannot be removed.`
+        Uninstalls a package and stops what runs of it. Returns INVALID_ARGUMENT `Bundled plugins cannot be removed.`
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -49,6 +64,11 @@ class PackageServiceService:
                 self.list_packages,
                 request_deserializer=ListPackagesRequest.from_binary,
                 response_serializer=ListPackagesResponse.to_binary,
+            ),
+            "UploadPackage": stream_unary_rpc_method_handler(
+                self.upload_package,
+                request_deserializer=UploadPackageRequest.from_binary,
+                response_serializer=StatusResponse.to_binary,
             ),
             "DeletePackage": unary_unary_rpc_method_handler(
                 self.delete_package,
@@ -65,13 +85,20 @@ class PackageServiceService:
 
 class PackageServiceClient:
     """
-    Keeps packages. They are installed into an environment of their own, never into the server's.
+    Keeps packages. Each is unpacked into a folder of its own, and its plugins run in processes of an environment that is not the
+    server's. What a wheel holds is code that runs on the server's machine, so only administrators of the organisation that owns
+    the installation, which is the oldest one, may bring one.
     """
     def __init__(self, channel: aio.Channel) -> None:
         self._list_packages = channel.unary_unary(
             "/busbar.lab.v1.PackageService/ListPackages",
             request_serializer=ListPackagesRequest.to_binary,
             response_deserializer=ListPackagesResponse.from_binary,
+        )
+        self._upload_package = channel.stream_unary(
+            "/busbar.lab.v1.PackageService/UploadPackage",
+            request_serializer=UploadPackageRequest.to_binary,
+            response_deserializer=StatusResponse.from_binary,
         )
         self._delete_package = channel.unary_unary(
             "/busbar.lab.v1.PackageService/DeletePackage",
@@ -94,6 +121,26 @@ class PackageServiceClient:
         """
         return self._list_packages(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
+    def upload_package(
+        self,
+        request_iterator: AsyncIterator[UploadPackageRequest],
+        *,
+        timeout: float | None = None,
+        metadata: aio.Metadata | Sequence[tuple[str, str | bytes]] | None = None,
+        credentials: CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: Compression | None = None,
+    ) -> aio.StreamUnaryCall[UploadPackageRequest, StatusResponse]:
+        """
+        Installs a wheel of at most 50 MiB, without what it depends on. Over gRPC its bytes come in chunks: the first message names the
+        file, and later ones may bring bytes alone. Instances of its plugins begin to be polled at once. Nothing of a wheel that is
+        refused stays, and none of its code runs before it is unpacked. Checks, in this order: INVALID_ARGUMENT for a name that does
+        not end in `.whl`; ALREADY_EXISTS for a file of that name; RESOURCE_EXHAUSTED with the reason TOO_LARGE; INVALID_ARGUMENT for
+        what is no safe and whole wheel with an entry point in `webmacs.plugins`; ALREADY_EXISTS for a package or a plugin that is
+        there. Returns PERMISSION_DENIED `Plugin uploads are disabled.` where the settings say so.
+        """
+        return self._upload_package(request_iterator, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
+
     def delete_package(
         self,
         request: DeletePackageRequest,
@@ -105,14 +152,16 @@ class PackageServiceClient:
         compression: Compression | None = None,
     ) -> aio.UnaryUnaryCall[DeletePackageRequest, StatusResponse]:
         """
-        Uninstalls a package. Returns INVALID_ARGUMENT `Bundled plugins cannot be removed.`
+        Uninstalls a package and stops what runs of it. Returns INVALID_ARGUMENT `Bundled plugins cannot be removed.`
         """
         return self._delete_package(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
 
 class PackageServiceServiceSync:
     """
-    Keeps packages. They are installed into an environment of their own, never into the server's.
+    Keeps packages. Each is unpacked into a folder of its own, and its plugins run in processes of an environment that is not the
+    server's. What a wheel holds is code that runs on the server's machine, so only administrators of the organisation that owns
+    the installation, which is the oldest one, may bring one.
     """
     def list_packages(self, request: ListPackagesRequest, context: ServicerContext) -> ListPackagesResponse:
         """
@@ -122,9 +171,22 @@ class PackageServiceServiceSync:
         context.set_details("Method not implemented!")
         raise NotImplementedError("Method not implemented!")
 
+    def upload_package(self, request_iterator: Iterator[UploadPackageRequest], context: ServicerContext) -> StatusResponse:
+        """
+        Installs a wheel of at most 50 MiB, without what it depends on. Over gRPC its bytes come in chunks: the first message names the
+        file, and later ones may bring bytes alone. Instances of its plugins begin to be polled at once. Nothing of a wheel that is
+        refused stays, and none of its code runs before it is unpacked. Checks, in this order: INVALID_ARGUMENT for a name that does
+        not end in `.whl`; ALREADY_EXISTS for a file of that name; RESOURCE_EXHAUSTED with the reason TOO_LARGE; INVALID_ARGUMENT for
+        what is no safe and whole wheel with an entry point in `webmacs.plugins`; ALREADY_EXISTS for a package or a plugin that is
+        there. Returns PERMISSION_DENIED `Plugin uploads are disabled.` where the settings say so.
+        """
+        context.set_code(StatusCode.UNIMPLEMENTED)
+        context.set_details("Method not implemented!")
+        raise NotImplementedError("Method not implemented!")
+
     def delete_package(self, request: DeletePackageRequest, context: ServicerContext) -> StatusResponse:
         """
-        Uninstalls a package. Returns INVALID_ARGUMENT `Bundled plugins cannot be removed.`
+        Uninstalls a package and stops what runs of it. Returns INVALID_ARGUMENT `Bundled plugins cannot be removed.`
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -137,6 +199,11 @@ class PackageServiceServiceSync:
                 self.list_packages,
                 request_deserializer=ListPackagesRequest.from_binary,
                 response_serializer=ListPackagesResponse.to_binary,
+            ),
+            "UploadPackage": stream_unary_rpc_method_handler(
+                self.upload_package,
+                request_deserializer=UploadPackageRequest.from_binary,
+                response_serializer=StatusResponse.to_binary,
             ),
             "DeletePackage": unary_unary_rpc_method_handler(
                 self.delete_package,
@@ -153,13 +220,20 @@ class PackageServiceServiceSync:
 
 class PackageServiceClientSync:
     """
-    Keeps packages. They are installed into an environment of their own, never into the server's.
+    Keeps packages. Each is unpacked into a folder of its own, and its plugins run in processes of an environment that is not the
+    server's. What a wheel holds is code that runs on the server's machine, so only administrators of the organisation that owns
+    the installation, which is the oldest one, may bring one.
     """
     def __init__(self, channel: Channel) -> None:
         self._list_packages = channel.unary_unary(
             "/busbar.lab.v1.PackageService/ListPackages",
             request_serializer=ListPackagesRequest.to_binary,
             response_deserializer=ListPackagesResponse.from_binary,
+        )
+        self._upload_package = channel.stream_unary(
+            "/busbar.lab.v1.PackageService/UploadPackage",
+            request_serializer=UploadPackageRequest.to_binary,
+            response_deserializer=StatusResponse.from_binary,
         )
         self._delete_package = channel.unary_unary(
             "/busbar.lab.v1.PackageService/DeletePackage",
@@ -182,6 +256,26 @@ class PackageServiceClientSync:
         """
         return self._list_packages(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
+    def upload_package(
+        self,
+        request_iterator: Iterator[UploadPackageRequest],
+        *,
+        timeout: float | None = None,
+        metadata: tuple[tuple[str, str | bytes], ...] | None = None,
+        credentials: CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: Compression | None = None,
+    ) -> StatusResponse:
+        """
+        Installs a wheel of at most 50 MiB, without what it depends on. Over gRPC its bytes come in chunks: the first message names the
+        file, and later ones may bring bytes alone. Instances of its plugins begin to be polled at once. Nothing of a wheel that is
+        refused stays, and none of its code runs before it is unpacked. Checks, in this order: INVALID_ARGUMENT for a name that does
+        not end in `.whl`; ALREADY_EXISTS for a file of that name; RESOURCE_EXHAUSTED with the reason TOO_LARGE; INVALID_ARGUMENT for
+        what is no safe and whole wheel with an entry point in `webmacs.plugins`; ALREADY_EXISTS for a package or a plugin that is
+        there. Returns PERMISSION_DENIED `Plugin uploads are disabled.` where the settings say so.
+        """
+        return self._upload_package(request_iterator, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
+
     def delete_package(
         self,
         request: DeletePackageRequest,
@@ -193,6 +287,6 @@ class PackageServiceClientSync:
         compression: Compression | None = None,
     ) -> StatusResponse:
         """
-        Uninstalls a package. Returns INVALID_ARGUMENT `Bundled plugins cannot be removed.`
+        Uninstalls a package and stops what runs of it. Returns INVALID_ARGUMENT `Bundled plugins cannot be removed.`
         """
         return self._delete_package(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)

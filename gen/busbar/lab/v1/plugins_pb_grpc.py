@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class PluginServiceService:
     """
     Keeps instances of plugins and the channels through which they measure. The server itself polls each enabled instance of a
-    plugin that it has, and stores what it reads.
+    plugin that it has, and stores what it reads; what others store for an event of an output channel is written to the device. It
+    leaves an instance alone for a while after somebody else, such as a controller, has stored values of its channels.
     """
     async def list_available_plugins(self, request: ListAvailablePluginsRequest, context: aio.ServicerContext) -> ListAvailablePluginsResponse:
         """
@@ -47,7 +48,7 @@ class PluginServiceService:
         """
         Makes an instance, a channel for each that its plugin has, and, unless told otherwise, an event for each channel. An unknown
         plugin or an unreadable `config_json` makes an instance without channels. Returns ALREADY_EXISTS `Plugin instance already
-        exists.` for a name that is taken.
+        exists.` for a name that is taken; FAILED_PRECONDITION when the organisation has as many instances as it may.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -173,7 +174,8 @@ class PluginServiceService:
 class PluginServiceClient:
     """
     Keeps instances of plugins and the channels through which they measure. The server itself polls each enabled instance of a
-    plugin that it has, and stores what it reads.
+    plugin that it has, and stores what it reads; what others store for an event of an output channel is written to the device. It
+    leaves an instance alone for a while after somebody else, such as a controller, has stored values of its channels.
     """
     def __init__(self, channel: aio.Channel) -> None:
         self._list_available_plugins = channel.unary_unary(
@@ -270,7 +272,7 @@ class PluginServiceClient:
         """
         Makes an instance, a channel for each that its plugin has, and, unless told otherwise, an event for each channel. An unknown
         plugin or an unreadable `config_json` makes an instance without channels. Returns ALREADY_EXISTS `Plugin instance already
-        exists.` for a name that is taken.
+        exists.` for a name that is taken; FAILED_PRECONDITION when the organisation has as many instances as it may.
         """
         return self._create_plugin(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -383,7 +385,8 @@ class PluginServiceClient:
 class PluginServiceServiceSync:
     """
     Keeps instances of plugins and the channels through which they measure. The server itself polls each enabled instance of a
-    plugin that it has, and stores what it reads.
+    plugin that it has, and stores what it reads; what others store for an event of an output channel is written to the device. It
+    leaves an instance alone for a while after somebody else, such as a controller, has stored values of its channels.
     """
     def list_available_plugins(self, request: ListAvailablePluginsRequest, context: ServicerContext) -> ListAvailablePluginsResponse:
         """
@@ -405,7 +408,7 @@ class PluginServiceServiceSync:
         """
         Makes an instance, a channel for each that its plugin has, and, unless told otherwise, an event for each channel. An unknown
         plugin or an unreadable `config_json` makes an instance without channels. Returns ALREADY_EXISTS `Plugin instance already
-        exists.` for a name that is taken.
+        exists.` for a name that is taken; FAILED_PRECONDITION when the organisation has as many instances as it may.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -531,7 +534,8 @@ class PluginServiceServiceSync:
 class PluginServiceClientSync:
     """
     Keeps instances of plugins and the channels through which they measure. The server itself polls each enabled instance of a
-    plugin that it has, and stores what it reads.
+    plugin that it has, and stores what it reads; what others store for an event of an output channel is written to the device. It
+    leaves an instance alone for a while after somebody else, such as a controller, has stored values of its channels.
     """
     def __init__(self, channel: Channel) -> None:
         self._list_available_plugins = channel.unary_unary(
@@ -628,7 +632,7 @@ class PluginServiceClientSync:
         """
         Makes an instance, a channel for each that its plugin has, and, unless told otherwise, an event for each channel. An unknown
         plugin or an unreadable `config_json` makes an instance without channels. Returns ALREADY_EXISTS `Plugin instance already
-        exists.` for a name that is taken.
+        exists.` for a name that is taken; FAILED_PRECONDITION when the organisation has as many instances as it may.
         """
         return self._create_plugin(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 

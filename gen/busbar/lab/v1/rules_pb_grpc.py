@@ -26,8 +26,11 @@ class RuleServiceService:
     """
     Keeps rules and tries them out on stored recordings.
 
-    A rule looks at the last value that a commit stored for its event. `eq` allows a difference of 1e-9, `between` includes both
-    ends, `not_between` excludes both. After it has fired a rule is silent for `cooldown_seconds`; 0 fires at every value.
+    A rule looks at the last value that a commit stored for its event, numbers only; true and false are 1 and 0. `eq` allows a
+    difference of 1e-9, `between` includes both ends, `not_between` excludes both. After it has fired a rule is silent for
+    `cooldown_seconds`; 0 fires at every value. Firing sends a webhook with the members `sensor` (event), `value`, `rule` (name),
+    `operator` and `threshold`, or writes a warning of the rule's owner into the log. The events of pins and telemetry metrics
+    count as any other.
     """
     async def list_rules(self, request: ListRulesRequest, context: aio.ServicerContext) -> ListRulesResponse:
         """
@@ -55,8 +58,9 @@ class RuleServiceService:
 
     async def update_rule(self, request: UpdateRuleRequest, context: aio.ServicerContext) -> StatusResponse:
         """
-        Changes the fields that are named; the rule as a whole must hold afterwards. A null `threshold_high` or
-        `webhook_event_type` is cleared.
+        Changes the fields that are named. A null `threshold_high` or `webhook_event_type` is cleared. The rule as a whole must hold
+        afterwards: a range needs a `threshold_high`, and none may be below `threshold`; else INVALID_ARGUMENT. Returns NOT_FOUND
+        for the rule or the event, ALREADY_EXISTS for a name that is taken.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -74,7 +78,9 @@ class RuleServiceService:
         """
         Tells when a rule would have fired over stored datapoints, its cooldown included, oldest first. Writes nothing, logs nothing
         and sends nothing. The rule is a stored one or one given here; the datapoints are those of an experiment or of a range of
-        time. Returns at most 1,000 firings and how many there are. Returns NOT_FOUND for the rule, event or experiment.
+        time. Of datapoints of one instant, which arrived together, the last counts, as it does when a rule is at work; the cooldown
+        runs by the times of the datapoints. Returns at most 1,000 firings and how many there are. Returns NOT_FOUND for the rule,
+        event or experiment.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -125,8 +131,11 @@ class RuleServiceClient:
     """
     Keeps rules and tries them out on stored recordings.
 
-    A rule looks at the last value that a commit stored for its event. `eq` allows a difference of 1e-9, `between` includes both
-    ends, `not_between` excludes both. After it has fired a rule is silent for `cooldown_seconds`; 0 fires at every value.
+    A rule looks at the last value that a commit stored for its event, numbers only; true and false are 1 and 0. `eq` allows a
+    difference of 1e-9, `between` includes both ends, `not_between` excludes both. After it has fired a rule is silent for
+    `cooldown_seconds`; 0 fires at every value. Firing sends a webhook with the members `sensor` (event), `value`, `rule` (name),
+    `operator` and `threshold`, or writes a warning of the rule's owner into the log. The events of pins and telemetry metrics
+    count as any other.
     """
     def __init__(self, channel: aio.Channel) -> None:
         self._list_rules = channel.unary_unary(
@@ -216,8 +225,9 @@ class RuleServiceClient:
         compression: Compression | None = None,
     ) -> aio.UnaryUnaryCall[UpdateRuleRequest, StatusResponse]:
         """
-        Changes the fields that are named; the rule as a whole must hold afterwards. A null `threshold_high` or
-        `webhook_event_type` is cleared.
+        Changes the fields that are named. A null `threshold_high` or `webhook_event_type` is cleared. The rule as a whole must hold
+        afterwards: a range needs a `threshold_high`, and none may be below `threshold`; else INVALID_ARGUMENT. Returns NOT_FOUND
+        for the rule or the event, ALREADY_EXISTS for a name that is taken.
         """
         return self._update_rule(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -249,7 +259,9 @@ class RuleServiceClient:
         """
         Tells when a rule would have fired over stored datapoints, its cooldown included, oldest first. Writes nothing, logs nothing
         and sends nothing. The rule is a stored one or one given here; the datapoints are those of an experiment or of a range of
-        time. Returns at most 1,000 firings and how many there are. Returns NOT_FOUND for the rule, event or experiment.
+        time. Of datapoints of one instant, which arrived together, the last counts, as it does when a rule is at work; the cooldown
+        runs by the times of the datapoints. Returns at most 1,000 firings and how many there are. Returns NOT_FOUND for the rule,
+        event or experiment.
         """
         return self._try_rule(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -258,8 +270,11 @@ class RuleServiceServiceSync:
     """
     Keeps rules and tries them out on stored recordings.
 
-    A rule looks at the last value that a commit stored for its event. `eq` allows a difference of 1e-9, `between` includes both
-    ends, `not_between` excludes both. After it has fired a rule is silent for `cooldown_seconds`; 0 fires at every value.
+    A rule looks at the last value that a commit stored for its event, numbers only; true and false are 1 and 0. `eq` allows a
+    difference of 1e-9, `between` includes both ends, `not_between` excludes both. After it has fired a rule is silent for
+    `cooldown_seconds`; 0 fires at every value. Firing sends a webhook with the members `sensor` (event), `value`, `rule` (name),
+    `operator` and `threshold`, or writes a warning of the rule's owner into the log. The events of pins and telemetry metrics
+    count as any other.
     """
     def list_rules(self, request: ListRulesRequest, context: ServicerContext) -> ListRulesResponse:
         """
@@ -287,8 +302,9 @@ class RuleServiceServiceSync:
 
     def update_rule(self, request: UpdateRuleRequest, context: ServicerContext) -> StatusResponse:
         """
-        Changes the fields that are named; the rule as a whole must hold afterwards. A null `threshold_high` or
-        `webhook_event_type` is cleared.
+        Changes the fields that are named. A null `threshold_high` or `webhook_event_type` is cleared. The rule as a whole must hold
+        afterwards: a range needs a `threshold_high`, and none may be below `threshold`; else INVALID_ARGUMENT. Returns NOT_FOUND
+        for the rule or the event, ALREADY_EXISTS for a name that is taken.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -306,7 +322,9 @@ class RuleServiceServiceSync:
         """
         Tells when a rule would have fired over stored datapoints, its cooldown included, oldest first. Writes nothing, logs nothing
         and sends nothing. The rule is a stored one or one given here; the datapoints are those of an experiment or of a range of
-        time. Returns at most 1,000 firings and how many there are. Returns NOT_FOUND for the rule, event or experiment.
+        time. Of datapoints of one instant, which arrived together, the last counts, as it does when a rule is at work; the cooldown
+        runs by the times of the datapoints. Returns at most 1,000 firings and how many there are. Returns NOT_FOUND for the rule,
+        event or experiment.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -357,8 +375,11 @@ class RuleServiceClientSync:
     """
     Keeps rules and tries them out on stored recordings.
 
-    A rule looks at the last value that a commit stored for its event. `eq` allows a difference of 1e-9, `between` includes both
-    ends, `not_between` excludes both. After it has fired a rule is silent for `cooldown_seconds`; 0 fires at every value.
+    A rule looks at the last value that a commit stored for its event, numbers only; true and false are 1 and 0. `eq` allows a
+    difference of 1e-9, `between` includes both ends, `not_between` excludes both. After it has fired a rule is silent for
+    `cooldown_seconds`; 0 fires at every value. Firing sends a webhook with the members `sensor` (event), `value`, `rule` (name),
+    `operator` and `threshold`, or writes a warning of the rule's owner into the log. The events of pins and telemetry metrics
+    count as any other.
     """
     def __init__(self, channel: Channel) -> None:
         self._list_rules = channel.unary_unary(
@@ -448,8 +469,9 @@ class RuleServiceClientSync:
         compression: Compression | None = None,
     ) -> StatusResponse:
         """
-        Changes the fields that are named; the rule as a whole must hold afterwards. A null `threshold_high` or
-        `webhook_event_type` is cleared.
+        Changes the fields that are named. A null `threshold_high` or `webhook_event_type` is cleared. The rule as a whole must hold
+        afterwards: a range needs a `threshold_high`, and none may be below `threshold`; else INVALID_ARGUMENT. Returns NOT_FOUND
+        for the rule or the event, ALREADY_EXISTS for a name that is taken.
         """
         return self._update_rule(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -481,6 +503,8 @@ class RuleServiceClientSync:
         """
         Tells when a rule would have fired over stored datapoints, its cooldown included, oldest first. Writes nothing, logs nothing
         and sends nothing. The rule is a stored one or one given here; the datapoints are those of an experiment or of a range of
-        time. Returns at most 1,000 firings and how many there are. Returns NOT_FOUND for the rule, event or experiment.
+        time. Of datapoints of one instant, which arrived together, the last counts, as it does when a rule is at work; the cooldown
+        runs by the times of the datapoints. Returns at most 1,000 firings and how many there are. Returns NOT_FOUND for the rule,
+        event or experiment.
         """
         return self._try_rule(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)

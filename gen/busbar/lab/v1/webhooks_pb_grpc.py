@@ -26,10 +26,19 @@ class WebhookServiceService:
     """
     Keeps webhooks and shows their deliveries.
 
-    A delivery is a POST of a JSON object with `type`, `time` and what belongs to the type. `X-Webhook-Timestamp` is the time of the
-    attempt in Unix seconds; with a secret, `X-Webhook-Signature` is the lower-case hex HMAC-SHA256 of `<timestamp>.<body>`. While a
-    secret is being replaced, the older one signs too, in `X-Webhook-Signature-Previous`. An answer below 300 within ten seconds
-    counts as success; redirects are not followed. After three attempts, 0, 2 and 4 seconds apart, a delivery is a dead letter.
+    A delivery is a POST of a JSON object with `type`, `time` and what belongs to the type: `sensor` and `value` of a
+    `sensor.reading`, which is told at most every five seconds for each event; `sensor`, `value`, `rule`, `operator` and
+    `threshold` when a rule fires; `experiment` of `experiment.started` and `experiment.stopped`; `status` and `previous_status` of
+    `system.health_changed`, for `ok` and `degraded` as `/health` says. What happened while storage did not answer is told once it
+    does.
+
+    `X-Webhook-Timestamp` is the time of the attempt in Unix seconds; with a secret, `X-Webhook-Signature` is the lower-case hex
+    HMAC-SHA256 of `<timestamp>.<body>`. While a secret is being replaced, the older one signs too, in
+    `X-Webhook-Signature-Previous`. `X-Webhook-Id` is the delivery's id, the same in each attempt, so that repeats can be dropped:
+    after a crash a delivery may come twice. An answer below 300 within ten seconds counts as success; redirects are not followed.
+    After three attempts, 0, 2 and 4 seconds apart, a delivery is a dead letter; at once when the address is not one to call, or
+    the webhook is disabled by then. Link-local, multicast, unspecified and cloud metadata addresses are never called; private and
+    loopback addresses unless the setting `outgoing.local` forbids it. Deliveries that came to their end are kept for 30 days.
     """
     async def list_webhooks(self, request: ListWebhooksRequest, context: aio.ServicerContext) -> ListWebhooksResponse:
         """
@@ -138,10 +147,19 @@ class WebhookServiceClient:
     """
     Keeps webhooks and shows their deliveries.
 
-    A delivery is a POST of a JSON object with `type`, `time` and what belongs to the type. `X-Webhook-Timestamp` is the time of the
-    attempt in Unix seconds; with a secret, `X-Webhook-Signature` is the lower-case hex HMAC-SHA256 of `<timestamp>.<body>`. While a
-    secret is being replaced, the older one signs too, in `X-Webhook-Signature-Previous`. An answer below 300 within ten seconds
-    counts as success; redirects are not followed. After three attempts, 0, 2 and 4 seconds apart, a delivery is a dead letter.
+    A delivery is a POST of a JSON object with `type`, `time` and what belongs to the type: `sensor` and `value` of a
+    `sensor.reading`, which is told at most every five seconds for each event; `sensor`, `value`, `rule`, `operator` and
+    `threshold` when a rule fires; `experiment` of `experiment.started` and `experiment.stopped`; `status` and `previous_status` of
+    `system.health_changed`, for `ok` and `degraded` as `/health` says. What happened while storage did not answer is told once it
+    does.
+
+    `X-Webhook-Timestamp` is the time of the attempt in Unix seconds; with a secret, `X-Webhook-Signature` is the lower-case hex
+    HMAC-SHA256 of `<timestamp>.<body>`. While a secret is being replaced, the older one signs too, in
+    `X-Webhook-Signature-Previous`. `X-Webhook-Id` is the delivery's id, the same in each attempt, so that repeats can be dropped:
+    after a crash a delivery may come twice. An answer below 300 within ten seconds counts as success; redirects are not followed.
+    After three attempts, 0, 2 and 4 seconds apart, a delivery is a dead letter; at once when the address is not one to call, or
+    the webhook is disabled by then. Link-local, multicast, unspecified and cloud metadata addresses are never called; private and
+    loopback addresses unless the setting `outgoing.local` forbids it. Deliveries that came to their end are kept for 30 days.
     """
     def __init__(self, channel: aio.Channel) -> None:
         self._list_webhooks = channel.unary_unary(
@@ -291,10 +309,19 @@ class WebhookServiceServiceSync:
     """
     Keeps webhooks and shows their deliveries.
 
-    A delivery is a POST of a JSON object with `type`, `time` and what belongs to the type. `X-Webhook-Timestamp` is the time of the
-    attempt in Unix seconds; with a secret, `X-Webhook-Signature` is the lower-case hex HMAC-SHA256 of `<timestamp>.<body>`. While a
-    secret is being replaced, the older one signs too, in `X-Webhook-Signature-Previous`. An answer below 300 within ten seconds
-    counts as success; redirects are not followed. After three attempts, 0, 2 and 4 seconds apart, a delivery is a dead letter.
+    A delivery is a POST of a JSON object with `type`, `time` and what belongs to the type: `sensor` and `value` of a
+    `sensor.reading`, which is told at most every five seconds for each event; `sensor`, `value`, `rule`, `operator` and
+    `threshold` when a rule fires; `experiment` of `experiment.started` and `experiment.stopped`; `status` and `previous_status` of
+    `system.health_changed`, for `ok` and `degraded` as `/health` says. What happened while storage did not answer is told once it
+    does.
+
+    `X-Webhook-Timestamp` is the time of the attempt in Unix seconds; with a secret, `X-Webhook-Signature` is the lower-case hex
+    HMAC-SHA256 of `<timestamp>.<body>`. While a secret is being replaced, the older one signs too, in
+    `X-Webhook-Signature-Previous`. `X-Webhook-Id` is the delivery's id, the same in each attempt, so that repeats can be dropped:
+    after a crash a delivery may come twice. An answer below 300 within ten seconds counts as success; redirects are not followed.
+    After three attempts, 0, 2 and 4 seconds apart, a delivery is a dead letter; at once when the address is not one to call, or
+    the webhook is disabled by then. Link-local, multicast, unspecified and cloud metadata addresses are never called; private and
+    loopback addresses unless the setting `outgoing.local` forbids it. Deliveries that came to their end are kept for 30 days.
     """
     def list_webhooks(self, request: ListWebhooksRequest, context: ServicerContext) -> ListWebhooksResponse:
         """
@@ -403,10 +430,19 @@ class WebhookServiceClientSync:
     """
     Keeps webhooks and shows their deliveries.
 
-    A delivery is a POST of a JSON object with `type`, `time` and what belongs to the type. `X-Webhook-Timestamp` is the time of the
-    attempt in Unix seconds; with a secret, `X-Webhook-Signature` is the lower-case hex HMAC-SHA256 of `<timestamp>.<body>`. While a
-    secret is being replaced, the older one signs too, in `X-Webhook-Signature-Previous`. An answer below 300 within ten seconds
-    counts as success; redirects are not followed. After three attempts, 0, 2 and 4 seconds apart, a delivery is a dead letter.
+    A delivery is a POST of a JSON object with `type`, `time` and what belongs to the type: `sensor` and `value` of a
+    `sensor.reading`, which is told at most every five seconds for each event; `sensor`, `value`, `rule`, `operator` and
+    `threshold` when a rule fires; `experiment` of `experiment.started` and `experiment.stopped`; `status` and `previous_status` of
+    `system.health_changed`, for `ok` and `degraded` as `/health` says. What happened while storage did not answer is told once it
+    does.
+
+    `X-Webhook-Timestamp` is the time of the attempt in Unix seconds; with a secret, `X-Webhook-Signature` is the lower-case hex
+    HMAC-SHA256 of `<timestamp>.<body>`. While a secret is being replaced, the older one signs too, in
+    `X-Webhook-Signature-Previous`. `X-Webhook-Id` is the delivery's id, the same in each attempt, so that repeats can be dropped:
+    after a crash a delivery may come twice. An answer below 300 within ten seconds counts as success; redirects are not followed.
+    After three attempts, 0, 2 and 4 seconds apart, a delivery is a dead letter; at once when the address is not one to call, or
+    the webhook is disabled by then. Link-local, multicast, unspecified and cloud metadata addresses are never called; private and
+    loopback addresses unless the setting `outgoing.local` forbids it. Deliveries that came to their end are kept for 30 days.
     """
     def __init__(self, channel: Channel) -> None:
         self._list_webhooks = channel.unary_unary(

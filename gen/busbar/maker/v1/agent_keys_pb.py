@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from protobuf.wkt.google.protobuf.timestamp_pb import Timestamp
 
 
-_CreateAgentKeyRequestFields: TypeAlias = Literal["name", "scopes", "board_ids", "expires_at"]
+_CreateAgentKeyRequestFields: TypeAlias = Literal["name", "scopes", "board_ids", "expires_at", "read_only", "tools"]
 
 class CreateAgentKeyRequest(Message[_CreateAgentKeyRequestFields]):
     """
@@ -60,9 +60,22 @@ class CreateAgentKeyRequest(Message[_CreateAgentKeyRequestFields]):
             ```proto
             optional google.protobuf.Timestamp expires_at = 4;
             ```
+        read_only:
+            Whether the key may change nothing, whatever its scopes say.
+
+            ```proto
+            bool read_only = 5;
+            ```
+        tools:
+            Names of the tools that it may call, and nothing else on any door; every call within its scopes when it is left out or null.
+            An empty list is refused.
+
+            ```proto
+            optional google.protobuf.ListValue tools = 6;
+            ```
     """
 
-    __slots__ = ("name", "scopes", "board_ids", "expires_at")
+    __slots__ = ("name", "scopes", "board_ids", "expires_at", "read_only", "tools")
 
     if TYPE_CHECKING:
 
@@ -73,6 +86,8 @@ class CreateAgentKeyRequest(Message[_CreateAgentKeyRequestFields]):
             scopes: list[str] | None = None,
             board_ids: ListValue | None = None,
             expires_at: Timestamp | None = None,
+            read_only: bool = False,
+            tools: ListValue | None = None,
         ) -> None:
             pass
 
@@ -80,6 +95,8 @@ class CreateAgentKeyRequest(Message[_CreateAgentKeyRequestFields]):
         scopes: list[str]
         board_ids: ListValue | None
         expires_at: Timestamp | None
+        read_only: bool
+        tools: ListValue | None
 
 _ListAgentKeysRequestFields: TypeAlias = Literal["limit", "cursor"]
 
@@ -225,7 +242,7 @@ class RevokeAgentKeyResponse(Message[_RevokeAgentKeyResponseFields]):
 
         ok: bool
 
-_AgentKeyFields: TypeAlias = Literal["id", "name", "prefix", "scopes", "board_ids", "created_at", "last_used_at", "expires_at", "revoked_at"]
+_AgentKeyFields: TypeAlias = Literal["id", "name", "prefix", "scopes", "board_ids", "created_at", "last_used_at", "expires_at", "revoked_at", "read_only", "tools"]
 
 class AgentKey(Message[_AgentKeyFields]):
     """
@@ -290,9 +307,21 @@ class AgentKey(Message[_AgentKeyFields]):
             ```proto
             optional google.protobuf.Timestamp revoked_at = 9;
             ```
+        read_only:
+            Whether it may change nothing.
+
+            ```proto
+            bool read_only = 11;
+            ```
+        tools:
+            Names of the tools that it may call, and nothing else; null for no such limit.
+
+            ```proto
+            optional google.protobuf.ListValue tools = 12;
+            ```
     """
 
-    __slots__ = ("id", "name", "prefix", "scopes", "board_ids", "created_at", "last_used_at", "expires_at", "revoked_at")
+    __slots__ = ("id", "name", "prefix", "scopes", "board_ids", "created_at", "last_used_at", "expires_at", "revoked_at", "read_only", "tools")
 
     if TYPE_CHECKING:
 
@@ -308,6 +337,8 @@ class AgentKey(Message[_AgentKeyFields]):
             last_used_at: Timestamp | None = None,
             expires_at: Timestamp | None = None,
             revoked_at: Timestamp | None = None,
+            read_only: bool = False,
+            tools: ListValue | None = None,
         ) -> None:
             pass
 
@@ -320,8 +351,10 @@ class AgentKey(Message[_AgentKeyFields]):
         last_used_at: Timestamp | None
         expires_at: Timestamp | None
         revoked_at: Timestamp | None
+        read_only: bool
+        tools: ListValue | None
 
-_CreatedAgentKeyFields: TypeAlias = Literal["id", "name", "prefix", "scopes", "board_ids", "created_at", "last_used_at", "expires_at", "revoked_at", "key"]
+_CreatedAgentKeyFields: TypeAlias = Literal["id", "name", "prefix", "scopes", "board_ids", "created_at", "last_used_at", "expires_at", "revoked_at", "key", "read_only", "tools"]
 
 class CreatedAgentKey(Message[_CreatedAgentKeyFields]):
     """
@@ -392,9 +425,21 @@ class CreatedAgentKey(Message[_CreatedAgentKeyFields]):
             ```proto
             string key = 10;
             ```
+        read_only:
+            Whether it may change nothing.
+
+            ```proto
+            bool read_only = 11;
+            ```
+        tools:
+            Names of the tools that it may call, and nothing else; null for no such limit.
+
+            ```proto
+            optional google.protobuf.ListValue tools = 12;
+            ```
     """
 
-    __slots__ = ("id", "name", "prefix", "scopes", "board_ids", "created_at", "last_used_at", "expires_at", "revoked_at", "key")
+    __slots__ = ("id", "name", "prefix", "scopes", "board_ids", "created_at", "last_used_at", "expires_at", "revoked_at", "key", "read_only", "tools")
 
     if TYPE_CHECKING:
 
@@ -411,6 +456,8 @@ class CreatedAgentKey(Message[_CreatedAgentKeyFields]):
             expires_at: Timestamp | None = None,
             revoked_at: Timestamp | None = None,
             key: str = "",
+            read_only: bool = False,
+            tools: ListValue | None = None,
         ) -> None:
             pass
 
@@ -424,10 +471,12 @@ class CreatedAgentKey(Message[_CreatedAgentKeyFields]):
         expires_at: Timestamp | None
         revoked_at: Timestamp | None
         key: str
+        read_only: bool
+        tools: ListValue | None
 
 
 _DESC = file_desc(
-    b'\n busbar/maker/v1/agent_keys.proto\x12\x0fbusbar.maker.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1bbusbar/api/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto"\x8b\x03\n\x15CreateAgentKeyRequest\x12!\n\x04name\x18\x01 \x01(\tR\x04nameB\r\xe2A\x01\x02\xbaH\x06r\x04\x10\x01\x18P\x12a\n\x06scopes\x18\x02 \x03(\tR\x06scopesBI\xbaHF\x92\x01C\x18\x01"?r=R\x0bboards:readR\tpins:readR\npins:writeR\x08ota:pushR\rprojects:read\x12\xb0\x01\n\tboard_ids\x18\x03 \x01(\x0b2\x1a.google.protobuf.ListValueR\x08boardIdsBw\xbaHt\xba\x01q\n\tboard_ids\x12\x1cmust hold 1 to 200 board ids\x1aFsize(this) >= 1 && size(this) <= 200 && this.all(v, type(v) == string)\x129\n\nexpires_at\x18\x04 \x01(\x0b2\x1a.google.protobuf.TimestampR\texpiresAt"]\n\x14ListAgentKeysRequest\x12\x19\n\x05limit\x18\x01 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12 \n\x06cursor\x18\x02 \x01(\tR\x06cursorB\x08\xbaH\x05r\x03\x18\x80\x04B\x08\n\x06_limit"|\n\x15ListAgentKeysResponse\x12-\n\x04keys\x18\x01 \x03(\x0b2\x19.busbar.maker.v1.AgentKeyR\x04keys\x12$\n\x0bnext_cursor\x18\x02 \x01(\tH\x00R\nnextCursor\x88\x01\x01B\x0e\n\x0c_next_cursor"4\n\x15RevokeAgentKeyRequest\x12\x1b\n\x06key_id\x18\x01 \x01(\tR\x05keyIdB\x04\xe2A\x01\x02"(\n\x16RevokeAgentKeyResponse\x12\x0e\n\x02ok\x18\x01 \x01(\x08R\x02ok"\x86\x03\n\x08AgentKey\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n\x06prefix\x18\x03 \x01(\tR\x06prefix\x12\x16\n\x06scopes\x18\x04 \x03(\tR\x06scopes\x127\n\tboard_ids\x18\x05 \x01(\x0b2\x1a.google.protobuf.ListValueR\x08boardIds\x129\n\ncreated_at\x18\x06 \x01(\x0b2\x1a.google.protobuf.TimestampR\tcreatedAt\x12<\n\x0clast_used_at\x18\x07 \x01(\x0b2\x1a.google.protobuf.TimestampR\nlastUsedAt\x129\n\nexpires_at\x18\x08 \x01(\x0b2\x1a.google.protobuf.TimestampR\texpiresAt\x129\n\nrevoked_at\x18\t \x01(\x0b2\x1a.google.protobuf.TimestampR\trevokedAt"\xa5\x03\n\x0fCreatedAgentKey\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n\x06prefix\x18\x03 \x01(\tR\x06prefix\x12\x16\n\x06scopes\x18\x04 \x03(\tR\x06scopes\x127\n\tboard_ids\x18\x05 \x01(\x0b2\x1a.google.protobuf.ListValueR\x08boardIds\x129\n\ncreated_at\x18\x06 \x01(\x0b2\x1a.google.protobuf.TimestampR\tcreatedAt\x12<\n\x0clast_used_at\x18\x07 \x01(\x0b2\x1a.google.protobuf.TimestampR\nlastUsedAt\x129\n\nexpires_at\x18\x08 \x01(\x0b2\x1a.google.protobuf.TimestampR\texpiresAt\x129\n\nrevoked_at\x18\t \x01(\x0b2\x1a.google.protobuf.TimestampR\trevokedAt\x12\x16\n\x03key\x18\n \x01(\tR\x03keyB\x04\xc8\xbc\x18\x012\xbc\x03\n\x0fAgentKeyService\x12\x88\x01\n\x0eCreateAgentKey\x12&.busbar.maker.v1.CreateAgentKeyRequest\x1a .busbar.maker.v1.CreatedAgentKey",\xfa\xbb\x18\x05\x08\x02\x1a\x01\x01\x82\xbc\x18\x07\x08\xc9\x010\x01@\x01\x82\xd3\xe4\x93\x02\x12:\x01*"\r/api/mcp/keys\x12\x84\x01\n\rListAgentKeys\x12%.busbar.maker.v1.ListAgentKeysRequest\x1a&.busbar.maker.v1.ListAgentKeysResponse"$\xfa\xbb\x18\x05\x08\x02\x1a\x01\x01\x82\xbc\x18\x02@\x01\x82\xd3\xe4\x93\x02\x0f\x12\r/api/mcp/keys\x12\x90\x01\n\x0eRevokeAgentKey\x12&.busbar.maker.v1.RevokeAgentKeyRequest\x1a\'.busbar.maker.v1.RevokeAgentKeyResponse"-\xfa\xbb\x18\x05\x08\x02\x1a\x01\x01\x82\xbc\x18\x02@\x01\x82\xd3\xe4\x93\x02\x18*\x16/api/mcp/keys/{key_id}\x1a\x04\xa8\xbb\x18\x01b\x06proto3',
+    b'\n busbar/maker/v1/agent_keys.proto\x12\x0fbusbar.maker.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1bbusbar/api/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto"\xca\x05\n\x15CreateAgentKeyRequest\x12!\n\x04name\x18\x01 \x01(\tR\x04nameB\r\xe2A\x01\x02\xbaH\x06r\x04\x10\x01\x18P\x12\xd5\x01\n\x06scopes\x18\x02 \x03(\tR\x06scopesB\xbc\x01\xbaH\xb8\x01\x92\x01\xb4\x01\x18\x01"\xaf\x01r\xac\x01R\x0bboards:readR\x0cboards:writeR\x0eprojects:writeR\x07me:readR\x08me:writeR\x0bmarket:readR\x0cmarket:writeR\tpins:readR\npins:writeR\x08ota:pushR\rprojects:readR\x0fclassrooms:readR\x10classrooms:write\x12\xb0\x01\n\tboard_ids\x18\x03 \x01(\x0b2\x1a.google.protobuf.ListValueR\x08boardIdsBw\xbaHt\xba\x01q\n\tboard_ids\x12\x1cmust hold 1 to 200 board ids\x1aFsize(this) >= 1 && size(this) <= 200 && this.all(v, type(v) == string)\x129\n\nexpires_at\x18\x04 \x01(\x0b2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x1b\n\tread_only\x18\x05 \x01(\x08R\x08readOnly\x12\xaa\x01\n\x05tools\x18\x06 \x01(\x0b2\x1a.google.protobuf.ListValueR\x05toolsBx\xbaHu\xba\x01r\n\x05tools\x12!must hold 1 to 200 names of tools\x1aFsize(this) >= 1 && size(this) <= 200 && this.all(v, type(v) == string)"]\n\x14ListAgentKeysRequest\x12\x19\n\x05limit\x18\x01 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12 \n\x06cursor\x18\x02 \x01(\tR\x06cursorB\x08\xbaH\x05r\x03\x18\x80\x04B\x08\n\x06_limit"|\n\x15ListAgentKeysResponse\x12-\n\x04keys\x18\x01 \x03(\x0b2\x19.busbar.maker.v1.AgentKeyR\x04keys\x12$\n\x0bnext_cursor\x18\x02 \x01(\tH\x00R\nnextCursor\x88\x01\x01B\x0e\n\x0c_next_cursor"4\n\x15RevokeAgentKeyRequest\x12\x1b\n\x06key_id\x18\x01 \x01(\tR\x05keyIdB\x04\xe2A\x01\x02"(\n\x16RevokeAgentKeyResponse\x12\x0e\n\x02ok\x18\x01 \x01(\x08R\x02ok"\xd5\x03\n\x08AgentKey\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n\x06prefix\x18\x03 \x01(\tR\x06prefix\x12\x16\n\x06scopes\x18\x04 \x03(\tR\x06scopes\x127\n\tboard_ids\x18\x05 \x01(\x0b2\x1a.google.protobuf.ListValueR\x08boardIds\x129\n\ncreated_at\x18\x06 \x01(\x0b2\x1a.google.protobuf.TimestampR\tcreatedAt\x12<\n\x0clast_used_at\x18\x07 \x01(\x0b2\x1a.google.protobuf.TimestampR\nlastUsedAt\x129\n\nexpires_at\x18\x08 \x01(\x0b2\x1a.google.protobuf.TimestampR\texpiresAt\x129\n\nrevoked_at\x18\t \x01(\x0b2\x1a.google.protobuf.TimestampR\trevokedAt\x12\x1b\n\tread_only\x18\x0b \x01(\x08R\x08readOnly\x120\n\x05tools\x18\x0c \x01(\x0b2\x1a.google.protobuf.ListValueR\x05tools"\xf4\x03\n\x0fCreatedAgentKey\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n\x06prefix\x18\x03 \x01(\tR\x06prefix\x12\x16\n\x06scopes\x18\x04 \x03(\tR\x06scopes\x127\n\tboard_ids\x18\x05 \x01(\x0b2\x1a.google.protobuf.ListValueR\x08boardIds\x129\n\ncreated_at\x18\x06 \x01(\x0b2\x1a.google.protobuf.TimestampR\tcreatedAt\x12<\n\x0clast_used_at\x18\x07 \x01(\x0b2\x1a.google.protobuf.TimestampR\nlastUsedAt\x129\n\nexpires_at\x18\x08 \x01(\x0b2\x1a.google.protobuf.TimestampR\texpiresAt\x129\n\nrevoked_at\x18\t \x01(\x0b2\x1a.google.protobuf.TimestampR\trevokedAt\x12\x16\n\x03key\x18\n \x01(\tR\x03keyB\x04\xc8\xbc\x18\x01\x12\x1b\n\tread_only\x18\x0b \x01(\x08R\x08readOnly\x120\n\x05tools\x18\x0c \x01(\x0b2\x1a.google.protobuf.ListValueR\x05tools2\xbc\x03\n\x0fAgentKeyService\x12\x88\x01\n\x0eCreateAgentKey\x12&.busbar.maker.v1.CreateAgentKeyRequest\x1a .busbar.maker.v1.CreatedAgentKey",\xfa\xbb\x18\x05\x08\x02\x1a\x01\x01\x82\xbc\x18\x07\x08\xc9\x010\x01@\x01\x82\xd3\xe4\x93\x02\x12:\x01*"\r/api/mcp/keys\x12\x84\x01\n\rListAgentKeys\x12%.busbar.maker.v1.ListAgentKeysRequest\x1a&.busbar.maker.v1.ListAgentKeysResponse"$\xfa\xbb\x18\x05\x08\x02\x1a\x01\x01\x82\xbc\x18\x02@\x01\x82\xd3\xe4\x93\x02\x0f\x12\r/api/mcp/keys\x12\x90\x01\n\x0eRevokeAgentKey\x12&.busbar.maker.v1.RevokeAgentKeyRequest\x1a\'.busbar.maker.v1.RevokeAgentKeyResponse"-\xfa\xbb\x18\x05\x08\x02\x1a\x01\x01\x82\xbc\x18\x02@\x01\x82\xd3\xe4\x93\x02\x18*\x16/api/mcp/keys/{key_id}\x1a\x04\xa8\xbb\x18\x01b\x06proto3',
     [
         validate_pb.desc(),
         options_pb.desc(),

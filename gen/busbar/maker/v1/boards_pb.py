@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from protobuf.wkt.google.protobuf.timestamp_pb import Timestamp
 
 
-_ListBoardsRequestFields: TypeAlias = Literal["limit", "cursor"]
+_ListBoardsRequestFields: TypeAlias = Literal["limit", "cursor", "project_id"]
 
 class ListBoardsRequest(Message[_ListBoardsRequestFields]):
     """
@@ -48,9 +48,15 @@ class ListBoardsRequest(Message[_ListBoardsRequestFields]):
             ```proto
             string cursor = 2;
             ```
+        project_id:
+            Project whose boards to list instead of the caller's own.
+
+            ```proto
+            string project_id = 3;
+            ```
     """
 
-    __slots__ = ("limit", "cursor")
+    __slots__ = ("limit", "cursor", "project_id")
 
     if TYPE_CHECKING:
 
@@ -59,11 +65,13 @@ class ListBoardsRequest(Message[_ListBoardsRequestFields]):
             *,
             limit: int | None = None,
             cursor: str = "",
+            project_id: str = "",
         ) -> None:
             pass
 
         limit: int
         cursor: str
+        project_id: str
 
 _ListBoardsResponseFields: TypeAlias = Literal["boards", "next_cursor"]
 
@@ -105,7 +113,7 @@ class ListBoardsResponse(Message[_ListBoardsResponseFields]):
         boards: list[Board]
         next_cursor: str
 
-_CreateBoardRequestFields: TypeAlias = Literal["name", "board_type", "connection_type"]
+_CreateBoardRequestFields: TypeAlias = Literal["name", "board_type", "connection_type", "project_id"]
 
 class CreateBoardRequest(Message[_CreateBoardRequestFields]):
     """
@@ -134,9 +142,15 @@ class CreateBoardRequest(Message[_CreateBoardRequestFields]):
             ```proto
             string connection_type = 3;
             ```
+        project_id:
+            Project to attach it to at once.
+
+            ```proto
+            optional string project_id = 4;
+            ```
     """
 
-    __slots__ = ("name", "board_type", "connection_type")
+    __slots__ = ("name", "board_type", "connection_type", "project_id")
 
     if TYPE_CHECKING:
 
@@ -146,12 +160,14 @@ class CreateBoardRequest(Message[_CreateBoardRequestFields]):
             name: str = "",
             board_type: str = "",
             connection_type: str = "",
+            project_id: str | None = None,
         ) -> None:
             pass
 
         name: str
         board_type: str
         connection_type: str
+        project_id: str
 
 _GetBoardRequestFields: TypeAlias = Literal["board_id"]
 
@@ -595,7 +611,7 @@ class BoardWithToken(Message[_BoardWithTokenFields]):
 
 
 _DESC = file_desc(
-    b'\n\x1cbusbar/maker/v1/boards.proto\x12\x0fbusbar.maker.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1bbusbar/api/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto"Z\n\x11ListBoardsRequest\x12\x19\n\x05limit\x18\x01 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12 \n\x06cursor\x18\x02 \x01(\tR\x06cursorB\x08\xbaH\x05r\x03\x18\x80\x04B\x08\n\x06_limit"z\n\x12ListBoardsResponse\x12.\n\x06boards\x18\x01 \x03(\x0b2\x16.busbar.maker.v1.BoardR\x06boards\x12$\n\x0bnext_cursor\x18\x02 \x01(\tH\x00R\nnextCursor\x88\x01\x01B\x0e\n\x0c_next_cursor"\xb1\x01\n\x12CreateBoardRequest\x12!\n\x04name\x18\x01 \x01(\tR\x04nameB\r\xe2A\x01\x02\xbaH\x06r\x04\x10\x01\x18P\x12&\n\nboard_type\x18\x02 \x01(\tR\tboardTypeB\x07\xbaH\x04r\x02\x18@\x12P\n\x0fconnection_type\x18\x03 \x01(\tR\x0econnectionTypeB\'\xbaH$\xd8\x01\x01r\x1fR\x04wifiR\x08ethernetR\x03gsmR\x03usbR\x03ble"2\n\x0fGetBoardRequest\x12\x1f\n\x08board_id\x18\x01 \x01(\tR\x07boardIdB\x04\xe2A\x01\x02"\xc5\x02\n\x12UpdateBoardRequest\x12\x1f\n\x08board_id\x18\x01 \x01(\tR\x07boardIdB\x04\xe2A\x01\x02\x12"\n\x04name\x18\x02 \x01(\tH\x00R\x04nameB\t\xbaH\x06r\x04\x10\x01\x18P\x88\x01\x01\x12-\n\nboard_type\x18\x03 \x01(\tH\x01R\tboardTypeB\t\xbaH\x06r\x04\x10\x01\x18@\x88\x01\x01\x12R\n\x0fconnection_type\x18\x04 \x01(\tH\x02R\x0econnectionTypeB$\xbaH!r\x1fR\x04wifiR\x08ethernetR\x03gsmR\x03usbR\x03ble\x88\x01\x01\x12;\n\x0bupdate_mask\x18\x05 \x01(\x0b2\x1a.google.protobuf.FieldMaskR\nupdateMaskB\x07\n\x05_nameB\r\n\x0b_board_typeB\x12\n\x10_connection_type"5\n\x12DeleteBoardRequest\x12\x1f\n\x08board_id\x18\x01 \x01(\tR\x07boardIdB\x04\xe2A\x01\x02"%\n\x13DeleteBoardResponse\x12\x0e\n\x02ok\x18\x01 \x01(\x08R\x02ok":\n\x17RotateBoardTokenRequest\x12\x1f\n\x08board_id\x18\x01 \x01(\tR\x07boardIdB\x04\xe2A\x01\x02"\xb6\x04\n\x05Board\x12\x14\n\x02id\x18\x01 \x01(\tR\x02idB\x04\xe2A\x01\x03\x12\x1f\n\x08owner_id\x18\x02 \x01(\tR\x07ownerIdB\x04\xe2A\x01\x03\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\x12\x1d\n\nboard_type\x18\x04 \x01(\tR\tboardType\x12\'\n\x0fconnection_type\x18\x05 \x01(\tR\x0econnectionType\x129\n\x06status\x18\x06 \x01(\tR\x06statusB!\xe2A\x01\x03\xbaH\x1ar\x18R\x06onlineR\x07offlineR\x05never\x12B\n\x0clast_seen_at\x18\x07 \x01(\x0b2\x1a.google.protobuf.TimestampR\nlastSeenAtB\x04\xe2A\x01\x03\x124\n\x10firmware_version\x18\x08 \x01(\tH\x00R\x0ffirmwareVersionB\x04\xe2A\x01\x03\x88\x01\x01\x12%\n\x0bproject_ids\x18\t \x03(\tR\nprojectIdsB\x04\xe2A\x01\x03\x12\'\n\x0ctoken_prefix\x18\n \x01(\tR\x0btokenPrefixB\x04\xe2A\x01\x03\x12?\n\ncreated_at\x18\x0b \x01(\x0b2\x1a.google.protobuf.TimestampR\tcreatedAtB\x04\xe2A\x01\x03\x12?\n\nupdated_at\x18\x0c \x01(\x0b2\x1a.google.protobuf.TimestampR\tupdatedAtB\x04\xe2A\x01\x03B\x13\n\x11_firmware_version"\xcf\x04\n\x0eBoardWithToken\x12\x14\n\x02id\x18\x01 \x01(\tR\x02idB\x04\xe2A\x01\x03\x12\x1f\n\x08owner_id\x18\x02 \x01(\tR\x07ownerIdB\x04\xe2A\x01\x03\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\x12\x1d\n\nboard_type\x18\x04 \x01(\tR\tboardType\x12\'\n\x0fconnection_type\x18\x05 \x01(\tR\x0econnectionType\x12\x1c\n\x06status\x18\x06 \x01(\tR\x06statusB\x04\xe2A\x01\x03\x12B\n\x0clast_seen_at\x18\x07 \x01(\x0b2\x1a.google.protobuf.TimestampR\nlastSeenAtB\x04\xe2A\x01\x03\x124\n\x10firmware_version\x18\x08 \x01(\tH\x00R\x0ffirmwareVersionB\x04\xe2A\x01\x03\x88\x01\x01\x12%\n\x0bproject_ids\x18\t \x03(\tR\nprojectIdsB\x04\xe2A\x01\x03\x12\'\n\x0ctoken_prefix\x18\n \x01(\tR\x0btokenPrefixB\x04\xe2A\x01\x03\x12?\n\ncreated_at\x18\x0b \x01(\x0b2\x1a.google.protobuf.TimestampR\tcreatedAtB\x04\xe2A\x01\x03\x12?\n\nupdated_at\x18\x0c \x01(\x0b2\x1a.google.protobuf.TimestampR\tupdatedAtB\x04\xe2A\x01\x03\x12+\n\x0cdevice_token\x18\r \x01(\tR\x0bdeviceTokenB\x08\xe2A\x01\x03\xc8\xbc\x18\x01B\x13\n\x11_firmware_version2\x89\x08\n\x0cBoardService\x12\xb1\x02\n\nListBoards\x12".busbar.maker.v1.ListBoardsRequest\x1a#.busbar.maker.v1.ListBoardsResponse"\xd9\x01\xfa\xbb\x18\r\x12\x0bboards:read\x8a\xbc\x18\xb0\x01\n\x11plynx_list_boards\x12\x0bList boards\x1a\x06boards \x01B\tboards.idB\x0bboards.nameB\x10boards.boardTypeB\rboards.statusB\x11boards.lastSeenAtB\x16boards.firmwareVersionB\x11boards.projectIdsJ\x05limitJ\x06cursor\x82\xd3\xe4\x93\x02\r\x12\x0b/api/boards\x12\x86\x01\n\x0bCreateBoard\x12#.busbar.maker.v1.CreateBoardRequest\x1a\x1f.busbar.maker.v1.BoardWithToken"1\xfa\xbb\x18\x0e\x12\x0cboards:write\x82\xbc\x18\x05\x08\xc9\x010\x01\x82\xd3\xe4\x93\x02\x10:\x01*"\x0b/api/boards\x12{\n\x08GetBoard\x12 .busbar.maker.v1.GetBoardRequest\x1a\x16.busbar.maker.v1.Board"5\xfa\xbb\x18\r\x12\x0bboards:read\x82\xbc\x18\x02@\x01\x82\xd3\xe4\x93\x02\x18\x12\x16/api/boards/{board_id}\x12\x85\x01\n\x0bUpdateBoard\x12#.busbar.maker.v1.UpdateBoardRequest\x1a\x16.busbar.maker.v1.Board"9\xfa\xbb\x18\x0e\x12\x0cboards:write\x82\xbc\x18\x02@\x01\x82\xd3\xe4\x93\x02\x1b:\x01*2\x16/api/boards/{board_id}\x12\x90\x01\n\x0bDeleteBoard\x12#.busbar.maker.v1.DeleteBoardRequest\x1a$.busbar.maker.v1.DeleteBoardResponse"6\xfa\xbb\x18\x0e\x12\x0cboards:write\x82\xbc\x18\x02@\x01\x82\xd3\xe4\x93\x02\x18*\x16/api/boards/{board_id}\x12\x9d\x01\n\x10RotateBoardToken\x12(.busbar.maker.v1.RotateBoardTokenRequest\x1a\x1f.busbar.maker.v1.BoardWithToken">\xfa\xbb\x18\x0e\x12\x0cboards:write\x82\xbc\x18\x040\x01@\x01\x82\xd3\xe4\x93\x02\x1e"\x1c/api/boards/{board_id}/token\x1a\x04\xa8\xbb\x18\x01b\x06proto3',
+    b'\n\x1cbusbar/maker/v1/boards.proto\x12\x0fbusbar.maker.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1bbusbar/api/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto"\x82\x01\n\x11ListBoardsRequest\x12\x19\n\x05limit\x18\x01 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12 \n\x06cursor\x18\x02 \x01(\tR\x06cursorB\x08\xbaH\x05r\x03\x18\x80\x04\x12&\n\nproject_id\x18\x03 \x01(\tR\tprojectIdB\x07\xbaH\x04r\x02\x18@B\x08\n\x06_limit"z\n\x12ListBoardsResponse\x12.\n\x06boards\x18\x01 \x03(\x0b2\x16.busbar.maker.v1.BoardR\x06boards\x12$\n\x0bnext_cursor\x18\x02 \x01(\tH\x00R\nnextCursor\x88\x01\x01B\x0e\n\x0c_next_cursor"\xed\x01\n\x12CreateBoardRequest\x12!\n\x04name\x18\x01 \x01(\tR\x04nameB\r\xe2A\x01\x02\xbaH\x06r\x04\x10\x01\x18P\x12&\n\nboard_type\x18\x02 \x01(\tR\tboardTypeB\x07\xbaH\x04r\x02\x18@\x12P\n\x0fconnection_type\x18\x03 \x01(\tR\x0econnectionTypeB\'\xbaH$\xd8\x01\x01r\x1fR\x04wifiR\x08ethernetR\x03gsmR\x03usbR\x03ble\x12+\n\nproject_id\x18\x04 \x01(\tH\x00R\tprojectIdB\x07\xbaH\x04r\x02\x18@\x88\x01\x01B\r\n\x0b_project_id"2\n\x0fGetBoardRequest\x12\x1f\n\x08board_id\x18\x01 \x01(\tR\x07boardIdB\x04\xe2A\x01\x02"\xc5\x02\n\x12UpdateBoardRequest\x12\x1f\n\x08board_id\x18\x01 \x01(\tR\x07boardIdB\x04\xe2A\x01\x02\x12"\n\x04name\x18\x02 \x01(\tH\x00R\x04nameB\t\xbaH\x06r\x04\x10\x01\x18P\x88\x01\x01\x12-\n\nboard_type\x18\x03 \x01(\tH\x01R\tboardTypeB\t\xbaH\x06r\x04\x10\x01\x18@\x88\x01\x01\x12R\n\x0fconnection_type\x18\x04 \x01(\tH\x02R\x0econnectionTypeB$\xbaH!r\x1fR\x04wifiR\x08ethernetR\x03gsmR\x03usbR\x03ble\x88\x01\x01\x12;\n\x0bupdate_mask\x18\x05 \x01(\x0b2\x1a.google.protobuf.FieldMaskR\nupdateMaskB\x07\n\x05_nameB\r\n\x0b_board_typeB\x12\n\x10_connection_type"5\n\x12DeleteBoardRequest\x12\x1f\n\x08board_id\x18\x01 \x01(\tR\x07boardIdB\x04\xe2A\x01\x02"%\n\x13DeleteBoardResponse\x12\x0e\n\x02ok\x18\x01 \x01(\x08R\x02ok":\n\x17RotateBoardTokenRequest\x12\x1f\n\x08board_id\x18\x01 \x01(\tR\x07boardIdB\x04\xe2A\x01\x02"\xb6\x04\n\x05Board\x12\x14\n\x02id\x18\x01 \x01(\tR\x02idB\x04\xe2A\x01\x03\x12\x1f\n\x08owner_id\x18\x02 \x01(\tR\x07ownerIdB\x04\xe2A\x01\x03\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\x12\x1d\n\nboard_type\x18\x04 \x01(\tR\tboardType\x12\'\n\x0fconnection_type\x18\x05 \x01(\tR\x0econnectionType\x129\n\x06status\x18\x06 \x01(\tR\x06statusB!\xe2A\x01\x03\xbaH\x1ar\x18R\x06onlineR\x07offlineR\x05never\x12B\n\x0clast_seen_at\x18\x07 \x01(\x0b2\x1a.google.protobuf.TimestampR\nlastSeenAtB\x04\xe2A\x01\x03\x124\n\x10firmware_version\x18\x08 \x01(\tH\x00R\x0ffirmwareVersionB\x04\xe2A\x01\x03\x88\x01\x01\x12%\n\x0bproject_ids\x18\t \x03(\tR\nprojectIdsB\x04\xe2A\x01\x03\x12\'\n\x0ctoken_prefix\x18\n \x01(\tR\x0btokenPrefixB\x04\xe2A\x01\x03\x12?\n\ncreated_at\x18\x0b \x01(\x0b2\x1a.google.protobuf.TimestampR\tcreatedAtB\x04\xe2A\x01\x03\x12?\n\nupdated_at\x18\x0c \x01(\x0b2\x1a.google.protobuf.TimestampR\tupdatedAtB\x04\xe2A\x01\x03B\x13\n\x11_firmware_version"\xcf\x04\n\x0eBoardWithToken\x12\x14\n\x02id\x18\x01 \x01(\tR\x02idB\x04\xe2A\x01\x03\x12\x1f\n\x08owner_id\x18\x02 \x01(\tR\x07ownerIdB\x04\xe2A\x01\x03\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\x12\x1d\n\nboard_type\x18\x04 \x01(\tR\tboardType\x12\'\n\x0fconnection_type\x18\x05 \x01(\tR\x0econnectionType\x12\x1c\n\x06status\x18\x06 \x01(\tR\x06statusB\x04\xe2A\x01\x03\x12B\n\x0clast_seen_at\x18\x07 \x01(\x0b2\x1a.google.protobuf.TimestampR\nlastSeenAtB\x04\xe2A\x01\x03\x124\n\x10firmware_version\x18\x08 \x01(\tH\x00R\x0ffirmwareVersionB\x04\xe2A\x01\x03\x88\x01\x01\x12%\n\x0bproject_ids\x18\t \x03(\tR\nprojectIdsB\x04\xe2A\x01\x03\x12\'\n\x0ctoken_prefix\x18\n \x01(\tR\x0btokenPrefixB\x04\xe2A\x01\x03\x12?\n\ncreated_at\x18\x0b \x01(\x0b2\x1a.google.protobuf.TimestampR\tcreatedAtB\x04\xe2A\x01\x03\x12?\n\nupdated_at\x18\x0c \x01(\x0b2\x1a.google.protobuf.TimestampR\tupdatedAtB\x04\xe2A\x01\x03\x12+\n\x0cdevice_token\x18\r \x01(\tR\x0bdeviceTokenB\x08\xe2A\x01\x03\xc8\xbc\x18\x01B\x13\n\x11_firmware_version2\x89\x08\n\x0cBoardService\x12\xb1\x02\n\nListBoards\x12".busbar.maker.v1.ListBoardsRequest\x1a#.busbar.maker.v1.ListBoardsResponse"\xd9\x01\xfa\xbb\x18\r\x12\x0bboards:read\x8a\xbc\x18\xb0\x01\n\x11plynx_list_boards\x12\x0bList boards\x1a\x06boards \x01B\tboards.idB\x0bboards.nameB\x10boards.boardTypeB\rboards.statusB\x11boards.lastSeenAtB\x16boards.firmwareVersionB\x11boards.projectIdsJ\x05limitJ\x06cursor\x82\xd3\xe4\x93\x02\r\x12\x0b/api/boards\x12\x86\x01\n\x0bCreateBoard\x12#.busbar.maker.v1.CreateBoardRequest\x1a\x1f.busbar.maker.v1.BoardWithToken"1\xfa\xbb\x18\x0e\x12\x0cboards:write\x82\xbc\x18\x05\x08\xc9\x010\x01\x82\xd3\xe4\x93\x02\x10:\x01*"\x0b/api/boards\x12{\n\x08GetBoard\x12 .busbar.maker.v1.GetBoardRequest\x1a\x16.busbar.maker.v1.Board"5\xfa\xbb\x18\r\x12\x0bboards:read\x82\xbc\x18\x02@\x01\x82\xd3\xe4\x93\x02\x18\x12\x16/api/boards/{board_id}\x12\x85\x01\n\x0bUpdateBoard\x12#.busbar.maker.v1.UpdateBoardRequest\x1a\x16.busbar.maker.v1.Board"9\xfa\xbb\x18\x0e\x12\x0cboards:write\x82\xbc\x18\x02@\x01\x82\xd3\xe4\x93\x02\x1b:\x01*2\x16/api/boards/{board_id}\x12\x90\x01\n\x0bDeleteBoard\x12#.busbar.maker.v1.DeleteBoardRequest\x1a$.busbar.maker.v1.DeleteBoardResponse"6\xfa\xbb\x18\x0e\x12\x0cboards:write\x82\xbc\x18\x02@\x01\x82\xd3\xe4\x93\x02\x18*\x16/api/boards/{board_id}\x12\x9d\x01\n\x10RotateBoardToken\x12(.busbar.maker.v1.RotateBoardTokenRequest\x1a\x1f.busbar.maker.v1.BoardWithToken">\xfa\xbb\x18\x0e\x12\x0cboards:write\x82\xbc\x18\x040\x01@\x01\x82\xd3\xe4\x93\x02\x1e"\x1c/api/boards/{board_id}/token\x1a\x04\xa8\xbb\x18\x01b\x06proto3',
     [
         validate_pb.desc(),
         options_pb.desc(),

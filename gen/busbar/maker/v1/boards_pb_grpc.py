@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
 class BoardServiceService:
     """
-    Keeps the caller's boards and their device tokens.
+    Keeps the caller's boards and their device tokens. A board that is attached to a project may be read by its members too.
     """
     async def list_boards(self, request: ListBoardsRequest, context: aio.ServicerContext) -> ListBoardsResponse:
         """
-        Lists the caller's boards by name, without regard to case, then by id. Never shows a token.
+        Lists the caller's own boards, or all boards of a project of which they are a member, by name without regard to case, then
+        by id. Never shows a token. Returns NOT_FOUND for a project that the caller cannot see, PERMISSION_DENIED for one that they
+        see without being a member.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -35,8 +37,8 @@ class BoardServiceService:
 
     async def create_board(self, request: CreateBoardRequest, context: aio.ServicerContext) -> BoardWithToken:
         """
-        Makes a board and its device token. The token is in this answer and nowhere else. Returns
-        FAILED_PRECONDITION when the account holds 50 boards.
+        Makes a board and its device token. The token is in this answer and nowhere else. Returns FAILED_PRECONDITION when the
+        account holds 50 boards, and for a project to attach it to what AttachBoard returns.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -117,7 +119,7 @@ class BoardServiceService:
 
 class BoardServiceClient:
     """
-    Keeps the caller's boards and their device tokens.
+    Keeps the caller's boards and their device tokens. A board that is attached to a project may be read by its members too.
     """
     def __init__(self, channel: aio.Channel) -> None:
         self._list_boards = channel.unary_unary(
@@ -162,7 +164,9 @@ class BoardServiceClient:
         compression: Compression | None = None,
     ) -> aio.UnaryUnaryCall[ListBoardsRequest, ListBoardsResponse]:
         """
-        Lists the caller's boards by name, without regard to case, then by id. Never shows a token.
+        Lists the caller's own boards, or all boards of a project of which they are a member, by name without regard to case, then
+        by id. Never shows a token. Returns NOT_FOUND for a project that the caller cannot see, PERMISSION_DENIED for one that they
+        see without being a member.
         """
         return self._list_boards(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -177,8 +181,8 @@ class BoardServiceClient:
         compression: Compression | None = None,
     ) -> aio.UnaryUnaryCall[CreateBoardRequest, BoardWithToken]:
         """
-        Makes a board and its device token. The token is in this answer and nowhere else. Returns
-        FAILED_PRECONDITION when the account holds 50 boards.
+        Makes a board and its device token. The token is in this answer and nowhere else. Returns FAILED_PRECONDITION when the
+        account holds 50 boards, and for a project to attach it to what AttachBoard returns.
         """
         return self._create_board(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -245,11 +249,13 @@ class BoardServiceClient:
 
 class BoardServiceServiceSync:
     """
-    Keeps the caller's boards and their device tokens.
+    Keeps the caller's boards and their device tokens. A board that is attached to a project may be read by its members too.
     """
     def list_boards(self, request: ListBoardsRequest, context: ServicerContext) -> ListBoardsResponse:
         """
-        Lists the caller's boards by name, without regard to case, then by id. Never shows a token.
+        Lists the caller's own boards, or all boards of a project of which they are a member, by name without regard to case, then
+        by id. Never shows a token. Returns NOT_FOUND for a project that the caller cannot see, PERMISSION_DENIED for one that they
+        see without being a member.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -257,8 +263,8 @@ class BoardServiceServiceSync:
 
     def create_board(self, request: CreateBoardRequest, context: ServicerContext) -> BoardWithToken:
         """
-        Makes a board and its device token. The token is in this answer and nowhere else. Returns
-        FAILED_PRECONDITION when the account holds 50 boards.
+        Makes a board and its device token. The token is in this answer and nowhere else. Returns FAILED_PRECONDITION when the
+        account holds 50 boards, and for a project to attach it to what AttachBoard returns.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -339,7 +345,7 @@ class BoardServiceServiceSync:
 
 class BoardServiceClientSync:
     """
-    Keeps the caller's boards and their device tokens.
+    Keeps the caller's boards and their device tokens. A board that is attached to a project may be read by its members too.
     """
     def __init__(self, channel: Channel) -> None:
         self._list_boards = channel.unary_unary(
@@ -384,7 +390,9 @@ class BoardServiceClientSync:
         compression: Compression | None = None,
     ) -> ListBoardsResponse:
         """
-        Lists the caller's boards by name, without regard to case, then by id. Never shows a token.
+        Lists the caller's own boards, or all boards of a project of which they are a member, by name without regard to case, then
+        by id. Never shows a token. Returns NOT_FOUND for a project that the caller cannot see, PERMISSION_DENIED for one that they
+        see without being a member.
         """
         return self._list_boards(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -399,8 +407,8 @@ class BoardServiceClientSync:
         compression: Compression | None = None,
     ) -> BoardWithToken:
         """
-        Makes a board and its device token. The token is in this answer and nowhere else. Returns
-        FAILED_PRECONDITION when the account holds 50 boards.
+        Makes a board and its device token. The token is in this answer and nowhere else. Returns FAILED_PRECONDITION when the
+        account holds 50 boards, and for a project to attach it to what AttachBoard returns.
         """
         return self._create_board(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 

@@ -56,8 +56,9 @@ class CollaboratorServiceService:
 
     async def remove_collaborator(self, request: RemoveCollaboratorRequest, context: aio.ServicerContext) -> RemoveCollaboratorResponse:
         """
-        Takes a collaborator or an invitation away; the owner does so with anybody, a collaborator with themselves. The removed
-        user's live connections to the project and to its boards are closed. Returns NOT_FOUND for somebody who is no collaborator.
+        Takes a collaborator or an invitation away; the owner does so with anybody, a collaborator with themselves. The boards that
+        the removed user attached are detached, and their live connections to the project and to its boards are closed. Returns
+        NOT_FOUND for somebody who is no collaborator.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -180,8 +181,9 @@ class CollaboratorServiceClient:
         compression: Compression | None = None,
     ) -> aio.UnaryUnaryCall[RemoveCollaboratorRequest, RemoveCollaboratorResponse]:
         """
-        Takes a collaborator or an invitation away; the owner does so with anybody, a collaborator with themselves. The removed
-        user's live connections to the project and to its boards are closed. Returns NOT_FOUND for somebody who is no collaborator.
+        Takes a collaborator or an invitation away; the owner does so with anybody, a collaborator with themselves. The boards that
+        the removed user attached are detached, and their live connections to the project and to its boards are closed. Returns
+        NOT_FOUND for somebody who is no collaborator.
         """
         return self._remove_collaborator(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -220,8 +222,9 @@ class CollaboratorServiceServiceSync:
 
     def remove_collaborator(self, request: RemoveCollaboratorRequest, context: ServicerContext) -> RemoveCollaboratorResponse:
         """
-        Takes a collaborator or an invitation away; the owner does so with anybody, a collaborator with themselves. The removed
-        user's live connections to the project and to its boards are closed. Returns NOT_FOUND for somebody who is no collaborator.
+        Takes a collaborator or an invitation away; the owner does so with anybody, a collaborator with themselves. The boards that
+        the removed user attached are detached, and their live connections to the project and to its boards are closed. Returns
+        NOT_FOUND for somebody who is no collaborator.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -344,7 +347,8 @@ class CollaboratorServiceClientSync:
         compression: Compression | None = None,
     ) -> RemoveCollaboratorResponse:
         """
-        Takes a collaborator or an invitation away; the owner does so with anybody, a collaborator with themselves. The removed
-        user's live connections to the project and to its boards are closed. Returns NOT_FOUND for somebody who is no collaborator.
+        Takes a collaborator or an invitation away; the owner does so with anybody, a collaborator with themselves. The boards that
+        the removed user attached are detached, and their live connections to the project and to its boards are closed. Returns
+        NOT_FOUND for somebody who is no collaborator.
         """
         return self._remove_collaborator(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)

@@ -216,7 +216,7 @@ class ListProjectsRequest(Message[_ListProjectsRequestFields]):
             string scope = 1;
             ```
         q:
-            Words to find in name, description or tags, without regard to case.
+            Words that must all be found in name, description or tags, without regard to the case of the letters A to Z.
 
             ```proto
             string q = 2;

@@ -38,9 +38,10 @@ class ProjectServiceService:
 
     async def create_project(self, request: CreateProjectRequest, context: aio.ServicerContext) -> Project:
         """
-        Makes a project, empty or as a copy of the documents of a template that the caller may read. Returns FAILED_PRECONDITION
-        when the account holds the most projects it may, NOT_FOUND for a template that the caller cannot see and PERMISSION_DENIED
-        for one whose documents they may not read.
+        Makes a project, empty or as a copy of a template: its documents, and each field that the request leaves out. A template of
+        which the caller is no member is copied without its firmware, which they may not read. Returns FAILED_PRECONDITION when the
+        account holds the most projects it may, 100 unless the server says otherwise, and NOT_FOUND for a template that the caller
+        cannot see.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -315,9 +316,10 @@ class ProjectServiceClient:
         compression: Compression | None = None,
     ) -> aio.UnaryUnaryCall[CreateProjectRequest, Project]:
         """
-        Makes a project, empty or as a copy of the documents of a template that the caller may read. Returns FAILED_PRECONDITION
-        when the account holds the most projects it may, NOT_FOUND for a template that the caller cannot see and PERMISSION_DENIED
-        for one whose documents they may not read.
+        Makes a project, empty or as a copy of a template: its documents, and each field that the request leaves out. A template of
+        which the caller is no member is copied without its firmware, which they may not read. Returns FAILED_PRECONDITION when the
+        account holds the most projects it may, 100 unless the server says otherwise, and NOT_FOUND for a template that the caller
+        cannot see.
         """
         return self._create_project(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -509,9 +511,10 @@ class ProjectServiceServiceSync:
 
     def create_project(self, request: CreateProjectRequest, context: ServicerContext) -> Project:
         """
-        Makes a project, empty or as a copy of the documents of a template that the caller may read. Returns FAILED_PRECONDITION
-        when the account holds the most projects it may, NOT_FOUND for a template that the caller cannot see and PERMISSION_DENIED
-        for one whose documents they may not read.
+        Makes a project, empty or as a copy of a template: its documents, and each field that the request leaves out. A template of
+        which the caller is no member is copied without its firmware, which they may not read. Returns FAILED_PRECONDITION when the
+        account holds the most projects it may, 100 unless the server says otherwise, and NOT_FOUND for a template that the caller
+        cannot see.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -786,9 +789,10 @@ class ProjectServiceClientSync:
         compression: Compression | None = None,
     ) -> Project:
         """
-        Makes a project, empty or as a copy of the documents of a template that the caller may read. Returns FAILED_PRECONDITION
-        when the account holds the most projects it may, NOT_FOUND for a template that the caller cannot see and PERMISSION_DENIED
-        for one whose documents they may not read.
+        Makes a project, empty or as a copy of a template: its documents, and each field that the request leaves out. A template of
+        which the caller is no member is copied without its firmware, which they may not read. Returns FAILED_PRECONDITION when the
+        account holds the most projects it may, 100 unless the server says otherwise, and NOT_FOUND for a template that the caller
+        cannot see.
         """
         return self._create_project(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 

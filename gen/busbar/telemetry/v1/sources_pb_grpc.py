@@ -59,7 +59,7 @@ class SourceServiceService:
 
     async def delete_source(self, request: DeleteSourceRequest, context: aio.ServicerContext) -> DeleteSourceResponse:
         """
-        Deletes a source with everything it sent. Returns FAILED_PRECONDITION for a board, which is deleted as a board.
+        Deletes a source with everything it sent, and closes its socket. Returns FAILED_PRECONDITION for a board, which is deleted as a board.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -221,7 +221,7 @@ class SourceServiceClient:
         compression: Compression | None = None,
     ) -> aio.UnaryUnaryCall[DeleteSourceRequest, DeleteSourceResponse]:
         """
-        Deletes a source with everything it sent. Returns FAILED_PRECONDITION for a board, which is deleted as a board.
+        Deletes a source with everything it sent, and closes its socket. Returns FAILED_PRECONDITION for a board, which is deleted as a board.
         """
         return self._delete_source(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -279,7 +279,7 @@ class SourceServiceServiceSync:
 
     def delete_source(self, request: DeleteSourceRequest, context: ServicerContext) -> DeleteSourceResponse:
         """
-        Deletes a source with everything it sent. Returns FAILED_PRECONDITION for a board, which is deleted as a board.
+        Deletes a source with everything it sent, and closes its socket. Returns FAILED_PRECONDITION for a board, which is deleted as a board.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -441,7 +441,7 @@ class SourceServiceClientSync:
         compression: Compression | None = None,
     ) -> DeleteSourceResponse:
         """
-        Deletes a source with everything it sent. Returns FAILED_PRECONDITION for a board, which is deleted as a board.
+        Deletes a source with everything it sent, and closes its socket. Returns FAILED_PRECONDITION for a board, which is deleted as a board.
         """
         return self._delete_source(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 

@@ -711,7 +711,7 @@ _ShareAuthFields: TypeAlias = Literal["token"]
 
 class ShareAuth(Message[_ShareAuthFields]):
     """
-    Signs in with the token of a shared view.
+    Signs in with the token of a shared view, which only looks on.
 
     ```proto
     message busbar.telemetry.v1.ShareAuth

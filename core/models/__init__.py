@@ -1,0 +1,1 @@
+"""Language models: the one provider that the settings name, as the areas ask it."""
