@@ -101,6 +101,7 @@ class Server:
         server = cls(app)
         try:
             await server._open()
+            await app.found.opened()
         except BaseException:
             # The doors that did open must not outlive the one that did not.
             await server.stop(0)

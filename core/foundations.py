@@ -34,6 +34,15 @@ class Starts(Protocol):
 
 
 @runtime_checkable
+class Opens(Protocol):
+    """A part that has work to do once every door answers."""
+
+    async def opened(self) -> None:
+        """Do it; callers may be there already."""
+        ...
+
+
+@runtime_checkable
 class Stops(Protocol):
     """A part that has work to do after the last call."""
 
@@ -113,6 +122,12 @@ class Foundations:
         for part in self._parts:
             if isinstance(part, Starts):
                 await part.start()
+
+    async def opened(self) -> None:
+        """Tell the parts that every door answers."""
+        for part in self._parts:
+            if isinstance(part, Opens):
+                await part.opened()
 
     @property
     def stopping(self) -> list[Stops]:

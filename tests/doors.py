@@ -1,21 +1,27 @@
 """One client for every door, so that a case can be run over each of them.
 
 `await door.call("PinService.ReadPin", board_id=..., pin_index=3)` answers with the message of the rpc, whatever the door; a
-refusal is `Refused` with the canonical code. Everything is made from the descriptors: a new rpc needs nothing here.
+refusal is `Refused` with the canonical code. Everything is made from the descriptors: a new rpc needs nothing here. Where areas
+have services of one name, that of another area than the maker's is called with its area: `lab.AuthService.Login`.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 import re
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import grpc
 import httpx
-from protobuf import Message, message_from_json_value
+from protobuf import DescMethod, DescService, Message, message_from_json_value
 
+import gen.busbar
 from adapters.rest.binding import decode
 from adapters.rest.codec import json_kind
 from core.kernel.rpc import PATH_VARIABLE, Rpc, verb_and_path
@@ -51,15 +57,43 @@ def _to_binary(message: Message[Any]) -> bytes:
     return message.to_binary()
 
 
+@cache
+def shared_names() -> frozenset[str]:
+    """Return the names of services that several areas have."""
+    count = Counter(service.name for service in services())
+    return frozenset(name for name, number in count.items() if number > 1)
+
+
+def services() -> Iterator[DescService]:
+    """Yield every service of the project."""
+    for module in pkgutil.walk_packages(gen.busbar.__path__, "gen.busbar."):
+        if module.name.endswith("_pb"):
+            yield from importlib.import_module(module.name).desc().services
+
+
+def name_of(method: DescMethod) -> str:
+    """Return the shortest name of an rpc that only it has; the maker's area goes without saying."""
+    service = method.parent
+    area = service.type_name.split(".")[1]
+    prefix = f"{area}." if service.name in shared_names() and area != "maker" else ""
+    return f"{prefix}{service.name}.{method.name}"
+
+
+def names_of(rpc: Rpc) -> tuple[str, str]:
+    """Return the names by which an rpc is called: the shortest, and the one with its area."""
+    area = rpc.service.type_name.split(".")[1]
+    return name_of(rpc.method), f"{area}.{rpc.service.name}.{rpc.method.name}"
+
+
 class Door:
     """Calls rpcs through one door with one credential."""
 
     def __init__(self, rpcs: list[Rpc], credential: str | None) -> None:
-        self._rpcs = {f"{rpc.service.name}.{rpc.method.name}": rpc for rpc in rpcs}
+        self._rpcs = {name: rpc for rpc in rpcs for name in names_of(rpc)}
         self.credential = credential
 
     def rpc(self, name: str) -> Rpc:
-        """Return the record of `Service.Method`."""
+        """Return the record of `Service.Method`, or of `area.Service.Method`."""
         return self._rpcs[name]
 
     async def call(self, name: str, /, **fields: Any) -> Any:

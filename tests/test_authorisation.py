@@ -1,13 +1,11 @@
 """Who may call what, for every rpc at every door it has; made from the descriptors, so a new rpc is covered by being there.
 
 Each rpc is called without a credential, with nonsense, with a credential that lacks its scope, with one of another kind, by
-somebody of another organisation, and with a value that breaks a rule of one of its fields.
+somebody of another organisation, by people of each role, and with a value that breaks a rule of one of its fields.
 """
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,24 +16,24 @@ import pytest
 import pytest_asyncio
 from protobuf import DescField, DescFieldValueList, DescFieldValueScalar, DescMessage, DescMethod, ScalarType
 
-import gen.busbar
 from adapters.server import Server
 from core.app import App
-from core.kernel.rpc import PATH_VARIABLE, Rpc, verb_and_path
+from core.identity.members import Members
+from core.kernel.rpc import PATH_VARIABLE, ROLES, Rpc, verb_and_path
 from core.kernel.settings import Settings
 from gen.buf.validate.validate_pb import ext_field
 from gen.busbar.api.v1.options_pb import Access, CredentialKind, Surface, ext_access, ext_surface, ext_tool
 from gen.google.api.annotations_pb import ext_http
 from gen.google.api.field_behavior_pb import FieldBehavior, ext_field_behavior
 from tests.conftest import PASSWORD, MovableClock, Person, Running
-from tests.doors import Refused
+from tests.doors import Refused, name_of, services
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 KINDS_WITH_SCOPES = {
     Surface.MAKER: CredentialKind.AGENT_KEY,
-    Surface.LAB: CredentialKind.AGENT_KEY,
     Surface.TELEMETRY: CredentialKind.TELEMETRY_KEY,
+    Surface.LAB: CredentialKind.LAB_TOKEN,
 }
 
 NUMBERS = {ScalarType.INT32, ScalarType.DOUBLE}
@@ -44,6 +42,10 @@ NEEDED = {
     "CertificateService.DrawCertificate": "NOT_FOUND",
     "CertificateService.GetCertificate": "NOT_FOUND",
     "AuthService.Login": "UNAUTHENTICATED",
+    "lab.AuthService.Login": "UNAUTHENTICATED",
+    "SsoService.AuthorizeSso": "NOT_FOUND",
+    "SsoService.CompleteSso": "INVALID_ARGUMENT",
+    "SsoService.ExchangeSsoCode": "INVALID_ARGUMENT",
     "SignInService.CliSignIn": "UNAUTHENTICATED",
     "SignInService.PollDeviceGrant": "INVALID_ARGUMENT",
     "PairingService.CreatePairing": "UNAUTHENTICATED",
@@ -84,7 +86,12 @@ FURTHER: dict[str, dict[str, Any]] = {
 
 @dataclass
 class World:
-    """One server with two people who know nothing of each other."""
+    """One server with two people who know nothing of each other.
+
+    Attributes:
+        public_ids: Things of Alice's lab, by the service that keeps them.
+        by_role: People of Alice's organisation.
+    """
 
     busbar: Running
     alice: Person
@@ -92,6 +99,8 @@ class World:
     board_id: str
     key_id: str
     project_id: str
+    public_ids: dict[str, str]
+    by_role: dict[str, Person]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -109,18 +118,36 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
     project = await busbar.client("grpc", alice.session).call("ProjectService.CreateProject", name="p")
     source = await app.signals.ensure_device(alice.org_id, "rig-1")
     await app.signals.recordings.create(alice.org_id, "run-1", kind="run", device_id=source.id)
-    yield World(busbar, alice, eve, board.id, key.id, project.id)
+    people = {role: await member(busbar, alice, role) for role in ("viewer", "operator", "admin")}
+    yield World(busbar, alice, eve, board.id, key.id, project.id, await lab_things(busbar, alice), people)
     await busbar.close()
     await server.stop(1)
     await app.close()
 
 
+async def member(busbar: Running, alice: Person, role: str) -> Person:
+    """Make somebody of Alice's organisation."""
+    app = busbar.app
+    members = Members(app.database, app.credentials, app.clock)
+    user = await members.add(alice.org_id, f"{role}@example.com", role, PASSWORD, role)
+    person = Person(user.id, user.email, alice.org_id, "")
+    person.session = await busbar.key(person, CredentialKind.SESSION)
+    return person
+
+
+async def lab_things(busbar: Running, alice: Person) -> dict[str, str]:
+    """Make a thing of each kind that the lab keeps, and return their ids by service."""
+    client = busbar.client("grpc", alice.session)
+    token = await client.call("TokenService.CreateToken", name="t")
+    await client.call("LoggingService.CreateLogEntry", content="c")
+    entries = await client.call("LoggingService.ListLogEntries")
+    return {"UserService": alice.id, "TokenService": token.public_id, "LoggingService": entries.data[0].public_id}
+
+
 def methods() -> Iterator[DescMethod]:
     """Yield every rpc of every service."""
-    for module in pkgutil.walk_packages(gen.busbar.__path__, "gen.busbar."):
-        if module.name.endswith("_pb"):
-            for service in importlib.import_module(module.name).desc().services:
-                yield from service.methods
+    for service in services():
+        yield from service.methods
 
 
 def option(method: DescMethod, extension: Any) -> Any:
@@ -129,17 +156,23 @@ def option(method: DescMethod, extension: Any) -> Any:
     return options[extension] if options and extension in options else None
 
 
-def name_of(method: DescMethod) -> str:
-    """Return the short name of an rpc."""
-    return f"{method.parent.name}.{method.name}"
-
-
 def doors_of(method: DescMethod) -> list[str]:
     """Return the doors at which an rpc can be called once."""
     doors = ["grpc"] if method.method_kind == "unary" else ["stream"] if method.method_kind == "server_streaming" else []
     if option(method, ext_http) is not None and method.method_kind == "unary":
         doors.append("rest")
     return doors + (["mcp"] if option(method, ext_tool) is not None else [])
+
+
+def by_role() -> list[Any]:
+    """Return the cases of rpc, door and role for the rpcs that not every role may call."""
+    return [
+        pytest.param(method, door, role, id=f"{name_of(method)}-{door}-{role}")
+        for method in methods()
+        if option(method, ext_access).level in ROLES
+        for door in doors_of(method)
+        for role in ("viewer", "operator", "admin")
+    ]
 
 
 def every(*, public: bool = False, scope: bool = False, kinds: bool = False) -> list[Any]:
@@ -161,6 +194,8 @@ def example(world: World, method: DescMethod) -> dict[str, Any]:
         "callback": "http://127.0.0.1:5000/callback", "value": 1, "points": [], "email": "new@example.com",
         "password": PASSWORD, "current_password": PASSWORD, "new_password": f"{PASSWORD}!",
     }  # fmt: skip
+    known["public_id"] = world.public_ids.get(method.parent.name, "x")
+    known["username"] = "someone"
     fields: dict[str, Any] = dict(FURTHER.get(name_of(method), {}))
     for field in method.input.fields:
         if FieldBehavior.REQUIRED in behaviors_of(field):
@@ -276,6 +311,19 @@ async def test_a_credential_of_another_kind_is_refused(world: World, method: Des
         if kind not in kinds:
             key = await world.busbar.key(world.alice, kind)
             assert await code_of(world, method, door, key, example(world, method)) == "UNAUTHENTICATED"
+
+
+@pytest.mark.parametrize(("method", "door", "role"), by_role())
+async def test_a_role_lets_in_as_far_as_it_goes(world: World, method: DescMethod, door: str, role: str) -> None:
+    credential = await owner(world, method, world.by_role[role], door)
+    fault = broken(method)
+    # A broken rule is found after the role and changes nothing.
+    fields = {**example(world, method), **({} if fault is None else {fault[0]: fault[1]})}
+    code = await code_of(world, method, door, credential, fields)
+    allowed = ROLES[option(method, ext_access).level]
+    refusals = {"PERMISSION_DENIED", f"{allowed[0]} role required"}
+    assert (code in refusals) is (role not in allowed)
+    assert code != "UNAUTHENTICATED"
 
 
 @pytest.mark.parametrize(("method", "door"), every())

@@ -157,7 +157,7 @@ class LiveApp:
             door="live",
             address=request.address,
             accepts=endpoint.accepts,
-            default_limit=endpoint.dialect.limit("GET", request.path, request.address),
+            default_limit=endpoint.dialect.limit(self._settings, "GET", request.path, request.address),
             request_id=request.request_id or new_request_id(),
             base=request.base_url,
             client_id=f"c{secrets.token_hex(5)}",

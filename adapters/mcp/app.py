@@ -35,7 +35,13 @@ log = structlog.get_logger("busbar.mcp")
 PATHS: dict[str, frozenset[CredentialKind]] = {
     "/api/mcp/rpc": frozenset({CredentialKind.AGENT_KEY}),
     "/mcp": frozenset(
-        {CredentialKind.AGENT_KEY, CredentialKind.SESSION, CredentialKind.TELEMETRY_KEY, CredentialKind.LAB_TOKEN}
+        {
+            CredentialKind.AGENT_KEY,
+            CredentialKind.SESSION,
+            CredentialKind.TELEMETRY_KEY,
+            CredentialKind.LAB_TOKEN,
+            CredentialKind.LAB_JWT,
+        }
     ),
 }
 """Paths of the endpoint, with the kinds of credentials that each takes."""

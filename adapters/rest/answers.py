@@ -32,6 +32,10 @@ class Answer:
     content_type: str = ""
     content: bytes = b""
 
+    def has(self, name: bytes) -> bool:
+        """Tell whether a header is set."""
+        return any(known == name for known, _ in self.headers)
+
     def start(self, length: int | None) -> MutableMapping[str, Any]:
         """Return the event that begins the answer; `length` is None where it is not known."""
         headers = [*self.headers, (b"x-request-id", self.request_id.encode("latin-1")), NOSNIFF]

@@ -20,20 +20,22 @@ from adapters.rest import body, docs
 from adapters.rest.answers import Answer, Codec, cookie_header
 from adapters.rest.binding import Binding, Payload
 from adapters.rest.body import Disconnected, Receive, UnsupportedMediaType
-from adapters.rest.dialects import DIALECTS, JSON, Asked, Dialect, Refusal, dialect_at, retry_after
+from adapters.rest.cors import Origins, allow, is_preflight
+from adapters.rest.dialects import DIALECTS, JSON, Asked, Dialect, Refusal, dialect_at
 from adapters.rest.forms import Piece, form_of, pieces
+from adapters.rest.json_text import loads
 from adapters.rest.request import Request, Scope
 from adapters.rest.routing import Match, Miss, Router
 from adapters.rest.streams import Outgoing, Send, chunked, lines
 from core.kernel.call import Call
-from core.kernel.errors import DomainError, Internal, PermissionDenied
+from core.kernel.errors import DomainError, Internal, PermissionDenied, Unauthenticated
 from core.kernel.ids import new_request_id
 from core.kernel.pipeline import Platform
 from core.kernel.rpc import BindingError, Rpc, verb_and_path
 from core.kernel.settings import Settings
 from core.kernel.validation import validate
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
-from gen.busbar.api.v1.options_pb import CredentialKind, Multipart, Surface
+from gen.busbar.api.v1.options_pb import CredentialKind, Limit, Multipart, Surface
 from gen.google.api.http_pb import HttpRule
 
 log = structlog.get_logger("busbar.rest")
@@ -45,7 +47,6 @@ NOBODY = (None, "header")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 PROTOBUF = ("application/protobuf", "application/x-protobuf")
 BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
-EXPOSED = b"ETag, Location, Retry-After, X-Request-Id, Content-Disposition"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,7 +89,9 @@ class RestApp:
     ) -> None:
         self._platform = platform
         self._surfaces = frozenset(surfaces or DIALECTS) | {Surface.SYSTEM}
+        self._settings = settings
         self._origins = frozenset(settings.cors_origins)
+        self._cors = Origins(settings)
         self._trusted = frozenset(settings.trusted_proxies)
         self._public_url = settings.public_url.rstrip("/")
         self.rpcs = [rpc for rpc in platform.rpcs if rpc.surface in self._surfaces]
@@ -107,7 +110,7 @@ class RestApp:
         credentials = frozenset(rpc.rest.credentials)
         endpoint = Endpoint(
             rpc=rpc,
-            binding=Binding(rpc, rule),
+            binding=Binding(rpc, rule, lenient=dialect.lenient),
             dialect=dialect,
             codec=Codec(rpc, rule, dialect),
             accepts=credentials or dialect.accepts,
@@ -150,55 +153,35 @@ class RestApp:
 
     async def _miss(self, request: Request, miss: Miss[Endpoint], send: Send) -> None:
         dialect = dialect_at(request.path, self._surfaces) if miss.near is None else miss.near.dialect
-        answer = Answer(HTTPStatus.NOT_FOUND, self.request_id(request, dialect), self.cors(request, dialect))
-        if not miss.allowed:
-            refusal = Refusal(HTTPStatus.NOT_FOUND, "not found")
-        else:
-            allowed = _allowed(miss.allowed, dialect)
-            answer.headers.append((b"allow", allowed.encode()))
-            if request.method == "OPTIONS":
-                self._preflight(request, dialect, answer)
-                await answer.send(send)
-                return
-            answer.status = HTTPStatus.METHOD_NOT_ALLOWED
-            refusal = Refusal(HTTPStatus.METHOD_NOT_ALLOWED, f"method not allowed, use {allowed}")
+        answer = Answer(HTTPStatus.NOT_FOUND, self.request_id(request, dialect), self.headers(request, dialect))
+        if request.method == "OPTIONS" and is_preflight(request, dialect, miss.allowed):
+            self._cors.preflight(request, dialect, miss.allowed, answer)
+            await answer.send(send)
+            return
+        refusal = self._missed(request, miss, dialect, answer)
+        answer.status = refusal.status
         answer.content_type, answer.content = dialect.envelope(refusal, Asked(request.path, request.accept))
         await answer.send(send if request.method != "HEAD" else _without_body(send))
 
-    def _preflight(self, request: Request, dialect: Dialect, answer: Answer) -> None:
-        """Answer OPTIONS: what the path allows, and to pages of other origins what they may send."""
-        cors = dialect.cors
-        answer.status = HTTPStatus.NO_CONTENT
-        origin = request.header(b"origin")
-        asked = origin is not None and b"access-control-request-method" in request.headers
-        permitted = cors.anyone or origin in self._origins
-        if asked and cors.chatty:
-            answer.status = HTTPStatus.OK if permitted else HTTPStatus.BAD_REQUEST
-            answer.content_type = "text/plain; charset=utf-8"
-            answer.content = b"OK" if permitted else b"Disallowed CORS origin"
-        if permitted:
-            headers = cors.headers.encode() or request.headers.get(b"access-control-request-headers", b"content-type")
-            answer.headers += [
-                (b"access-control-allow-methods", cors.methods.encode()),
-                (b"access-control-allow-headers", headers),
-                (b"access-control-max-age", b"600"),
-            ]
+    def _missed(self, request: Request, miss: Miss[Endpoint], dialect: Dialect, answer: Answer) -> Refusal:
+        """Return the refusal of a request that nothing serves; it counts like others against the caller's address."""
+        address = request.address
+        limit = dialect.limit(self._settings, request.method, request.path, address)
+        if limit is not None and limit.per == Limit.Per.ADDRESS:
+            try:
+                self._platform.count("rest", limit, address)
+            except DomainError as error:
+                answer.headers += _waiting(dialect, error)
+                return dialect.refusal(error, Asked(request.path, request.accept))
+        if not miss.allowed:
+            return Refusal(HTTPStatus.NOT_FOUND, "not found")
+        allowed = allow(miss.allowed, dialect)
+        answer.headers.append((b"allow", allowed.encode()))
+        return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, f"method not allowed, use {allowed}")
 
-    def cors(self, request: Request, dialect: Dialect) -> list[Field]:
-        """Return the headers that let a page of another origin read an answer."""
-        if dialect.cors.anyone:
-            return [(b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", EXPOSED)]
-        origin = request.headers.get(b"origin")
-        if origin is None:
-            return []
-        if origin.decode("latin-1") not in self._origins:
-            return [(b"vary", b"Origin")]
-        return [
-            (b"access-control-allow-origin", origin),
-            (b"access-control-allow-credentials", b"true"),
-            (b"access-control-expose-headers", EXPOSED),
-            (b"vary", b"Origin"),
-        ]
+    def headers(self, request: Request, dialect: Dialect) -> list[Field]:
+        """Return the headers that every answer of a surface has."""
+        return [*dialect.headers, *self._cors.headers(request, dialect)]
 
     def request_id(self, request: Request, dialect: Dialect) -> str:
         """Return the id of a request: the caller's, or a fresh one."""
@@ -220,11 +203,12 @@ class RestApp:
             door="rest",
             address=address,
             accepts=endpoint.accepts,
-            default_limit=dialect.limit(request.method, request.path, address),
+            default_limit=dialect.limit(self._settings, request.method, request.path, address),
             request_id=self.request_id(request, dialect),
             idempotency_key=request.header(b"idempotency-key") if b"idempotency-key" in headers else None,
             if_match=request.if_match if b"if-match" in headers else None,
             base=request.base_url,
+            sent_cookie=request.cookie,
         )
 
     def check_origin(self, request: Request, call: Call) -> None:
@@ -250,7 +234,7 @@ class RestApp:
 class _Exchange:
     """One request that has found its rpc."""
 
-    __slots__ = ("_app", "_call", "_endpoint", "_form_query", "_receive", "_request", "_send")
+    __slots__ = ("_app", "_body", "_call", "_endpoint", "_form_query", "_receive", "_request", "_send", "_values")
 
     def __init__(self, app: RestApp, endpoint: Endpoint, request: Request, receive: Receive, send: Send) -> None:
         self._app = app
@@ -259,10 +243,13 @@ class _Exchange:
         self._receive = receive
         self._send = send
         self._call = app.call(request, endpoint)
+        self._values: tuple[str, ...] = ()
+        self._body: Payload | None = None
         self._form_query = b""
 
     async def run(self, values: tuple[str, ...]) -> None:
         """Serve the request; every failure becomes an answer."""
+        self._values = values
         try:
             await self._serve(values)
         except Disconnected:
@@ -278,13 +265,13 @@ class _Exchange:
         rpc, platform = endpoint.rpc, self._app.platform
         if endpoint.has_body:
             body.check_length(request.header(b"content-length"), endpoint.max_body)
-        await platform.admit(rpc, call)
+        await self._admit()
         if b"origin" in request.headers:
             self._app.check_origin(request, call)
         if rpc.client_streams:
             message: Any = self._messages(values)
         else:
-            payload = await self._payload() if endpoint.has_body else None
+            payload = self._body = await self._payload() if endpoint.has_body else None
             if payload is not None and endpoint.binding.raw:
                 call.raw = payload.data
             message = endpoint.binding.message(values, self._query(), payload)
@@ -299,6 +286,18 @@ class _Exchange:
             await self._stream(answer)
         else:
             await self._answer(answer)
+
+    async def _admit(self) -> None:
+        endpoint = self._endpoint
+        try:
+            await self._app.platform.admit(endpoint.rpc, self._call)
+        except (Unauthenticated, PermissionDenied):
+            # Where the original looks at bodies first, one that is no JSON at all is told before who may not send it.
+            if endpoint.dialect.lenient and endpoint.has_body and endpoint.binding.reads_json:
+                payload = await self._payload()
+                if payload.data and not payload.binary:
+                    loads(payload.data)
+            raise
 
     def _chosen(self, message: Message[Any], values: tuple[str, ...], payload: Payload | None) -> tuple[Rpc, Message[Any]]:
         """Return the rpc that a request asks for among those of its path, and its message."""
@@ -398,7 +397,9 @@ class _Exchange:
         def start(content_type: str) -> MutableMapping[str, Any]:
             answer = self._started(call.status or HTTPStatus.OK)
             answer.content_type = content_type
-            answer.headers += [(b"cache-control", b"no-store"), (b"x-accel-buffering", b"no")]
+            if not answer.has(b"cache-control"):
+                answer.headers.append((b"cache-control", b"no-store"))
+            answer.headers.append((b"x-accel-buffering", b"no"))
             return answer.start(length=None)
 
         framing = self._endpoint.codec.framing(self._request.accept)
@@ -407,8 +408,8 @@ class _Exchange:
     def _started(self, status: int) -> Answer:
         """Return an answer with what the service and its options ask for."""
         app, call, endpoint = self._app, self._call, self._endpoint
-        answer = Answer(status, call.request_id, app.cors(self._request, endpoint.dialect))
-        if endpoint.no_store:
+        answer = Answer(status, call.request_id, app.headers(self._request, endpoint.dialect))
+        if endpoint.no_store and not answer.has(b"cache-control"):
             answer.headers.append((b"cache-control", b"no-store"))
         for name, value in call.headers:
             answer.headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
@@ -424,6 +425,7 @@ class _Exchange:
             endpoint.binding.request.desc(),
             endpoint.binding.place,
             status=call.status,
+            given=lambda: endpoint.binding.given(self._values, self._request.query, self._body),
         )
         refusal = endpoint.dialect.refusal(error, asked)
         return refusal, *endpoint.dialect.envelope(refusal, asked)
@@ -431,14 +433,17 @@ class _Exchange:
     async def _refuse(self, error: DomainError) -> None:
         dialect = self._endpoint.dialect
         refusal, content_type, content = self._envelope(error)
-        answer = Answer(refusal.status, self._call.request_id, self._app.cors(self._request, dialect))
+        answer = Answer(refusal.status, self._call.request_id, self._app.headers(self._request, dialect))
         answer.content_type, answer.content = content_type, content
         if refusal.status == HTTPStatus.UNAUTHORIZED and dialect.www_authenticate(self._request.path, error):
             answer.headers.append((b"www-authenticate", b"Bearer"))
-        wait = retry_after(error)
-        if wait is not None:
-            answer.headers.append((b"retry-after", wait.encode()))
+        answer.headers += _waiting(dialect, error)
         await answer.send(self._send)
+
+
+def _waiting(dialect: Dialect, error: DomainError) -> list[Field]:
+    wait = dialect.retry_after(error)
+    return [] if wait is None else [(b"retry-after", wait.encode())]
 
 
 def _join(first: Endpoint | None, other: Endpoint) -> None:
@@ -463,11 +468,6 @@ def _join(first: Endpoint | None, other: Endpoint) -> None:
 
 def _joined(query: bytes, further: bytes) -> bytes:
     return b"&".join(part for part in (query, further) if part)
-
-
-def _allowed(methods: tuple[str, ...], dialect: Dialect) -> str:
-    head = ("HEAD",) if "GET" in methods and dialect.head else ()
-    return ", ".join(sorted({*methods, *head, "OPTIONS"}))
 
 
 def _without_body(send: Send) -> Send:

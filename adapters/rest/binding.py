@@ -6,12 +6,11 @@ go. So all three have one set of rules for names, types and errors.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import parse_qsl
 
 import orjson
@@ -30,15 +29,17 @@ from protobuf import (
 )
 from protobuf.wkt import FieldMask
 
-from adapters.rest import opaque
+from adapters.rest import lax, opaque
 from adapters.rest.body import malformed
 from adapters.rest.codec import FLOATS, WRAPPERS, as_list, as_object
 from adapters.rest.descriptors import field_by_name
+from adapters.rest.fault_lists import Given
+from adapters.rest.json_text import loads
 from adapters.rest.routing import Template
 from adapters.rest.violations import find, integer, scalar_fault
 from core.kernel.errors import FieldViolation, InvalidArgument
 from core.kernel.rpc import Rpc, verb_and_path
-from core.kernel.validation import invalid, validate
+from core.kernel.validation import invalid, validate, violations
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
 from gen.busbar.api.v1.options_pb import ext_header, ext_prefix
 from gen.google.api.field_behavior_pb import FieldBehavior, ext_field_behavior
@@ -87,15 +88,16 @@ class Payload(NamedTuple):
 
 
 class Binding:
-    """Makes the messages of one HTTP rule."""
+    """Makes the messages of one HTTP rule; a lenient one takes what `lax` does, and finds all faults of a request at once."""
 
-    def __init__(self, rpc: Rpc, rule: HttpRule) -> None:
+    def __init__(self, rpc: Rpc, rule: HttpRule, *, lenient: bool = False) -> None:
         self.request = rpc.request
+        self.lenient = lenient
         self.raw = rpc.rest.raw_body
         self.body = rule.body
         desc = self._desc = rpc.request.desc()
         names = [variable.name for variable in Template.parse(verb_and_path(rule)[1]).variables]
-        self.variables = tuple(_required(_parameter(desc, name), name) for name in names)
+        self.variables = tuple(_required(_parameter(desc, name, lenient=lenient), name) for name in names)
         self.body_field = field_by_name(desc, rule.body) if rule.body not in ("", "*") else None
         self.opaque = desc.type_name == HTTP_BODY or _is_http_body(self.body_field)
         self._form = rpc.rest.multipart is not None and self.body_field is not None
@@ -108,6 +110,10 @@ class Binding:
         # An empty list and one that was left out are the same to a message; only the body tells.
         self._lists = [f for f in desc.fields if _is_required_list(f)] if rule.body == "*" and not self.raw else []
         self._bound = frozenset(p.path[0] for p in self.variables if len(p.path) == 1)
+        self.reads_json = lenient and rule.body == "*" and not (self.raw or self.opaque)
+        self._needs_body = self.reads_json and (
+            self.masked or any(lax.is_required(f) for f in desc.fields if f.name not in self._bound)
+        )
         self._parameters: dict[str, Parameter] = {}
 
     def locate(self, name: str) -> str:
@@ -132,6 +138,8 @@ class Binding:
         faults: list[FieldViolation] = []
         value: dict[str, Any] = {} if payload is None else self._body_value(payload, faults)
         mask = self._mask(value) if self.masked and payload is not None and payload.data else None
+        if self.reads_json and payload is not None and not payload.binary:
+            value = self._read_members(value, payload, faults)
         if value and self._prefixed:
             _unprefix(self._desc, value, (), faults)
         if values:
@@ -140,7 +148,7 @@ class Binding:
         if query and (self.body != "*" or self.raw):
             self._bind_query(value, query, faults)
         if faults:
-            raise invalid(tuple(faults))
+            raise invalid(self._all(faults, value) if self.lenient else tuple(faults))
         if payload is not None and payload.binary and not self.opaque and not self.raw:
             return self._from_binary(payload.data, value)
         message = _decode(self.request, value)
@@ -150,6 +158,32 @@ class Binding:
         if self.opaque and payload is not None:
             self._fill_opaque(message, payload)
         return message
+
+    def given(self, values: tuple[str, ...], query: bytes, payload: Payload | None) -> Given:
+        """Return what a request held, for a refusal that repeats it."""
+        texts = dict(parse_qsl(query.decode("utf-8", "replace"), keep_blank_values=True))
+        texts |= {parameter.path[0]: text for parameter, text in zip(self.variables, values, strict=True)}
+        if payload is None or not payload.data or payload.binary or self.opaque:
+            return Given(None, texts)
+        try:
+            return Given(loads(payload.data), texts, has_body=True)
+        except InvalidArgument:
+            return Given(None, texts)
+
+    def _read_members(self, value: dict[str, Any], payload: Payload, faults: list[FieldViolation]) -> dict[str, Any]:
+        if not payload.data or payload.data == b"null":
+            if self._needs_body:
+                raise invalid((FieldViolation((), "a request body is needed", "required"),))
+            return {}
+        return lax.members(self._desc, value, (), faults, without=self._bound | {UPDATE_MASK}, masked=self.masked)
+
+    def _all(self, faults: list[FieldViolation], value: dict[str, Any]) -> tuple[FieldViolation, ...]:
+        """Return the faults with those that the rules find in the rest of a request, in the order of the fields."""
+        known = {fault.path[:1] for fault in faults}
+        rest = violations(_decode(self.request, value))
+        faults = [*faults, *(v for v in rest if v.path and v.path[:1] not in known and v.rule != "required")]
+        order = [field.name for field in self._desc.fields]
+        return tuple(sorted(faults, key=lambda fault: order.index(str(fault.path[0])) if fault.path else -1))
 
     def _require_lists(self, value: dict[str, Any], message: Message[Any]) -> None:
         """Refuse a body that leaves out lists which it must have, and tell what else is wrong with it."""
@@ -165,6 +199,8 @@ class Binding:
 
     def _from_json(self, data: bytes) -> dict[str, Any]:
         value = loads(data)
+        if value is None and self.reads_json:
+            return {}
         if self.body_field is not None:
             return {self.body_field.json_name: value}
         members = as_object(value)
@@ -172,7 +208,8 @@ class Binding:
             return members
         if self.bare is not None and isinstance(value, list) == isinstance(self.bare.value, DescFieldValueList):
             return {self.bare.json_name: value}
-        raise InvalidArgument("request body must be a JSON object", reason=ErrorReason.MALFORMED_BODY)
+        fault = FieldViolation((), "request body must be a JSON object", "type", value=cast("object", value))
+        raise InvalidArgument(fault.description, reason=ErrorReason.MALFORMED_BODY, violations=(fault,))
 
     def _from_binary(self, data: bytes, value: dict[str, Any]) -> Message[Any]:
         try:
@@ -216,7 +253,7 @@ class Binding:
         try:
             converted = parameter.convert(text)
         except ValueError as error:
-            faults.append(FieldViolation(parameter.path, str(error), "type", None, text))
+            faults.append(lax.fault(error, parameter.path, text))
             return
         *outer, name = parameter.names
         if outer:
@@ -240,7 +277,7 @@ class Binding:
                 self._put(value, parameter, text, faults)
 
     def _resolve(self, name: str) -> Parameter | None:
-        parameter = _parameter(self._desc, name)
+        parameter = _parameter(self._desc, name, lenient=self.lenient)
         where = None if parameter is None else self.locate(parameter.path[0])
         if parameter is None or where == "header" or (not self.raw and where == "body"):
             return None
@@ -257,25 +294,6 @@ def _innermost(value: dict[str, Any], parameter: Parameter) -> dict[str, Any]:
         inner = as_object(value.get(name, inner)) or {}
         value[name] = inner
         value = inner
-    return value
-
-
-def loads(data: bytes) -> Any:  # noqa: ANN401 - any JSON
-    """Read JSON text, strictly: no NaN, no lone surrogates, no member twice.
-
-    Raises:
-        InvalidArgument: It is not JSON.
-    """
-    try:
-        value: object = orjson.loads(data)
-        # Each member has a colon, so as many members as colons means that none was written twice. Most objects are flat.
-        colons, members = data.count(b":"), as_object(value)
-        if (members is None or len(members) != colons) and _members(value) != colons:
-            json.loads(data, object_pairs_hook=_unique)
-    except json.JSONDecodeError as error:
-        raise malformed(_not_json(data, error), offset=error.pos) from error
-    except RecursionError as error:
-        raise malformed("request body is nested too deeply") from error
     return value
 
 
@@ -328,32 +346,6 @@ def prefixed(message: DescMessage, above: frozenset[str] = frozenset()) -> bool:
     return any(_prefix(f) or ((inner := _inner(f)) is not None and prefixed(inner, above)) for f in message.fields)
 
 
-def _not_json(data: bytes, error: json.JSONDecodeError) -> str:
-    try:
-        data.decode()
-    except UnicodeDecodeError as fault:
-        return f"request body is not valid UTF-8 at {fault.start}"
-    return f"request body is not valid JSON: {error.msg} at {error.pos}"
-
-
-def _members(value: object) -> int:
-    """Return the number of members of a JSON value, at any depth."""
-    members = as_object(value)
-    if members is not None:
-        inner: list[object] = [item for item in members.values() if isinstance(item, dict | list)]
-        return len(members) + sum(map(_members, inner))
-    return sum(map(_members, as_list(value) or ()))
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise malformed(f"request body names {twice[:80]!r} twice")
-    return members
-
-
 def _fault(message: DescMessage, text: str) -> FieldViolation:
     found = _SCALAR_NAME.search(text)
     name = found["field"].rpartition(".") if found else ("", "", "")
@@ -385,7 +377,7 @@ def _prefixed_fields(message: DescMessage) -> tuple[tuple[str, DescField], ...]:
     return tuple((name, f) for f in fields for name in {f.name, f.json_name})
 
 
-def _parameter(message: DescMessage, name: str) -> Parameter | None:
+def _parameter(message: DescMessage, name: str, *, lenient: bool = False) -> Parameter | None:
     """Resolve a dotted name; None when it names no field that a text can fill."""
     path: list[str] = []
     names: list[str] = []
@@ -398,7 +390,7 @@ def _parameter(message: DescMessage, name: str) -> Parameter | None:
         names.append(field.json_name)
         message = field.value.message
     field = field_by_name(message, last)
-    convert = None if field is None else _converter(field)
+    convert = None if field is None else _converter(field, lenient=lenient)
     if field is None or convert is None:
         return None
     repeated = isinstance(field.value, DescFieldValueList)
@@ -411,7 +403,7 @@ def _required(parameter: Parameter | None, name: str) -> Parameter:
     return parameter
 
 
-def _converter(field: DescField) -> Callable[[str], Any] | None:
+def _converter(field: DescField, *, lenient: bool = False) -> Callable[[str], Any] | None:
     letter = _prefix(field)
     if letter:
         return _prefixed_integer(letter)
@@ -427,12 +419,16 @@ def _converter(field: DescField) -> Callable[[str], Any] | None:
         kind = value.enum if isinstance(value, DescFieldValueEnum) else value.scalar
     if isinstance(kind, DescEnum):
         return _enum(kind)
-    return _known(kind) if isinstance(kind, DescMessage) else _scalar(kind)
+    if isinstance(kind, DescMessage):
+        return _known(kind, lenient=lenient)
+    return lax.text(kind) if lenient else _scalar(kind)
 
 
-def _known(message: DescMessage) -> Callable[[str], Any] | None:
+def _known(message: DescMessage, *, lenient: bool) -> Callable[[str], Any] | None:
     if message.type_name in WRAPPERS:
-        return _converter(message.fields[0])
+        return _converter(message.fields[0], lenient=lenient)
+    if message.type_name == "google.protobuf.Timestamp" and lenient:
+        return lambda text: lax.time(text.replace(" ", "+") if "T" in text else text)
     if message.type_name == "google.protobuf.Timestamp":
         # A plus sign in a query that was not encoded arrives as a space; no time has one.
         return lambda text: text.replace(" ", "+")

@@ -6,32 +6,27 @@ origins may call. Everything else in this door is the same for all.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from math import ceil
-from typing import Any
 
 import orjson
 from protobuf import DescField, DescFieldValueList, DescFieldValueMessage, DescMessage
 
 from adapters.rest.body import UnsupportedMediaType
-from adapters.rest.codec import Style, as_object
+from adapters.rest.codec import Style
+from adapters.rest.credentials import Found, Headers, api_key, only_bearer, plans_token, session
 from adapters.rest.descriptors import field_by_name, json_name
-from core.kernel.errors import DomainError, FieldViolation, PreconditionFailed
+from adapters.rest.fault_lists import Given, Lister
+from core.kernel.errors import DomainError, FieldViolation, Internal, PreconditionFailed
+from core.kernel.settings import Settings
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
-from gen.busbar.api.v1.options_pb import CredentialKind, Limit, Rest, Surface, ext_secret
-
-Headers = dict[bytes, bytes]
-"""Header fields of a request by lower-case name."""
+from gen.busbar.api.v1.options_pb import CredentialKind, Limit, Rest, Surface
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
-SESSION_COOKIE = b"plynx_session"
-PLANS_COOKIE = b"authToken"
 
 STATUS = {
     "CANCELLED": 499,
@@ -66,6 +61,7 @@ class Asked:
         request: Type of the message it was read as; None where no rpc was found.
         locate: Tells where a field of the message comes from: `path`, `query` or `body`.
         status: Status that the service chose for its refusal.
+        given: Returns what it held.
     """
 
     path: str
@@ -73,6 +69,7 @@ class Asked:
     request: DescMessage | None = None
     locate: Callable[[str], str] | None = None
     status: int | None = None
+    given: Callable[[], Given] = Given
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +87,15 @@ class Refusal:
     error: DomainError | None = None
 
 
+def retry_after(error: DomainError | None) -> str | None:
+    """Return the whole seconds after which a new try may succeed, at least one."""
+    wait = None if error is None else error.retry_after
+    return None if wait is None else str(max(1, ceil(wait)))
+
+
 Envelope = Callable[[Refusal, Asked], tuple[str, bytes]]
-Found = tuple[str, str] | None
-"""A credential and where it was found: `header` or `cookie`."""
+Rate = Callable[[Settings, str, str, str], Limit | None]
+"""Tells the rate limit of a call by method, path and address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +106,15 @@ class Cors:
         anyone: Pages of every origin may, without cookies; else those of the configured origins, with cookies.
         methods: Methods they may use.
         headers: Headers they may send; empty allows what they ask for.
-        chatty: Answers preflights with a text, and refuses those of foreign origins aloud.
+        chatty: Answers preflights of every path with a text, and refuses those of foreign origins aloud; no other OPTIONS.
+        origins: Returns the origins whose pages may call with credentials.
     """
 
     anyone: bool = False
     methods: str = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
     headers: str = ""
     chatty: bool = False
+    origins: Callable[[Settings], list[str]] = lambda settings: settings.cors_origins
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +127,20 @@ class Dialect:
         find: Looks for a credential.
         accepts: Kinds of credentials taken where the rpc states none; None for all.
         envelope: Writes a refusal.
-        limit: Rate limit of a call, by method, path and address, for an rpc that states none.
+        limit: Rate limit of a call for an rpc that states none.
         max_body: Largest body in bytes.
         cors: Which pages of other origins may call.
         invalid: Status of a request whose fields are wrong.
+        unsupported: Status of a body whose form is not taken.
+        lenient: Reads requests as `lax` does, and looks whether a body is JSON before it minds who sent it.
         echo_request_id: Takes over the caller's X-Request-Id.
         head: Serves HEAD wherever it serves GET.
         both_slashes: Serves each path with and without a slash at the end.
         plain_ok: Answers `OK` instead of JSON to those who accept text only.
         www_authenticate: Tells whether a 401 names the scheme, by path and error.
         mark: What ends a frame of a stream that is neither lines nor events.
+        headers: Headers of every answer.
+        retry_after: Tells when to come back after a refusal, in seconds.
     """
 
     surface: Surface
@@ -139,16 +148,20 @@ class Dialect:
     find: Callable[[Headers], Found]
     accepts: frozenset[CredentialKind] | None
     envelope: Envelope
-    limit: Callable[[str, str, str], Limit | None]
+    limit: Rate
     max_body: int
     cors: Cors = field(default_factory=Cors)
     invalid: int = 400
+    unsupported: int = 415
+    lenient: bool = False
     echo_request_id: bool = True
     head: bool = True
     both_slashes: bool = False
     plain_ok: bool = False
     www_authenticate: Callable[[str, DomainError | None], bool] = lambda _path, _error: False
     mark: str = "\n"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    retry_after: Callable[[DomainError | None], str | None] = retry_after
 
     def answer_style(self, rest: Rest) -> Style:
         """Return how the answers of an rpc are written: as all of the surface are, unless its options say otherwise."""
@@ -164,7 +177,7 @@ class Dialect:
         if error.reason in STATUS_OF_REASON:
             return STATUS_OF_REASON[error.reason]
         if isinstance(error, UnsupportedMediaType):
-            return 415
+            return self.unsupported
         if isinstance(error, PreconditionFailed):
             return 412
         status = STATUS.get(error.code, 500)
@@ -199,66 +212,6 @@ def _inner(found: DescField) -> DescMessage | None:
     return inner if isinstance(inner, DescMessage) else None
 
 
-def retry_after(error: DomainError | None) -> str | None:
-    """Return the whole seconds after which a new try may succeed, at least one."""
-    wait = None if error is None else error.retry_after
-    return None if wait is None else str(max(1, ceil(wait)))
-
-
-# Credentials
-
-
-def bearer(headers: Headers) -> Found:
-    """Find the token of a bearer header. Any other scheme is a credential too, which nobody holds."""
-    value = headers.get(b"authorization")
-    if value is None:
-        return None
-    text = value.decode("latin-1").strip()
-    scheme, _, token = text.partition(" ")
-    return (token.strip() if scheme.lower() == "bearer" else text), "header"
-
-
-def cookie(headers: Headers, name: bytes) -> str | None:
-    """Return the value of a cookie."""
-    for part in headers.get(b"cookie", b"").split(b";"):
-        key, _, value = part.strip().partition(b"=")
-        if key == name:
-            return value.strip(b'"').decode("latin-1")
-    return None
-
-
-def _session(headers: Headers) -> Found:
-    found = bearer(headers)
-    if found is None and (value := cookie(headers, SESSION_COOKIE)):
-        return value, "cookie"
-    return found
-
-
-def _api_key(headers: Headers) -> Found:
-    key = headers.get(b"x-api-key")
-    return _session(headers) if key is None else (key.decode("latin-1").strip(), "header")
-
-
-def _only_bearer(headers: Headers) -> Found:
-    found = headers.get(b"authorization", b"")
-    return bearer(headers) if found[:7].lower() == b"bearer " else None
-
-
-def _plans_token(headers: Headers) -> Found:
-    """Find the token inside the base64 JSON that the command line sends; a raw token is taken as it is."""
-    found = bearer(headers)
-    if found is None and (value := cookie(headers, PLANS_COOKIE)):
-        found = value.removeprefix("Bearer "), "cookie"
-    if found is None:
-        return None
-    try:
-        content: object = orjson.loads(base64.urlsafe_b64decode(found[0]))
-    except (binascii.Error, ValueError):
-        return found
-    members = as_object(content)
-    return found if members is None else (str(members.get("token", "")), found[1])
-
-
 # Envelopes
 
 
@@ -290,20 +243,6 @@ def _telemetry_envelope(refusal: Refusal, asked: Asked) -> tuple[str, bytes]:
     return JSON, orjson.dumps({"error": code, "message": refusal.message})
 
 
-LAB_TYPES = {
-    "required": "missing",
-    "string.min_len": "string_too_short",
-    "string.max_len": "string_too_long",
-    "string.pattern": "string_pattern_mismatch",
-    "string.in": "enum",
-    "repeated.min_items": "too_short",
-    "repeated.max_items": "too_long",
-    "json": "json_invalid",
-    "type": "model_attributes_type",
-}
-LAB_BOUNDS = {"gte": "greater_than_equal", "gt": "greater_than", "lte": "less_than_equal", "lt": "less_than"}
-
-
 LAB_ROLES = {"admin": "Admin privileges required.", "operator": "Operator privileges required."}
 LAB_ENDED = {
     ("lab_token", "unknown"): "Invalid API token.",
@@ -327,74 +266,22 @@ def lab_sentence(error: DomainError) -> str | None:
 
 
 def _lab_envelope(refusal: Refusal, asked: Asked) -> tuple[str, bytes]:
-    violations = refusal.error.violations if refusal.error is not None else ()
-    detail: Any = refusal.message
-    if refusal.error is None:
-        detail = {404: "Not Found", 405: "Method Not Allowed"}.get(refusal.status, refusal.message)
-    elif violations:
-        detail = [_lab_violation(v, asked) for v in violations]
-    elif refusal.error.reason == ErrorReason.MALFORMED_BODY:
-        detail = [_lab_malformed(refusal.error)]
+    error = refusal.error
+    if error is None:
+        detail: object = {404: "Not Found", 405: "Method Not Allowed"}.get(refusal.status, refusal.message)
+    elif isinstance(error, UnsupportedMediaType):
+        detail = _lab_list(asked).faults((FieldViolation((), error.message, "type"),))
+    elif error.violations:
+        detail = _lab_list(asked).faults(error.violations)
+    elif isinstance(error, Internal):
+        detail = "Internal Server Error"
     else:
-        detail = lab_sentence(refusal.error) or refusal.message
+        detail = lab_sentence(error) or refusal.message
     return JSON, orjson.dumps({"detail": detail}, default=str)
 
 
-def _lab_malformed(error: DomainError) -> dict[str, object]:
-    """Return what the lab says of a body that is no JSON, or no object."""
-    offset = error.metadata.get("offset")
-    if offset is None:
-        return {"type": "model_attributes_type", "loc": ["body"], "msg": error.message, "input": None}
-    return {
-        "type": "json_invalid",
-        "loc": ["body", int(offset)],
-        "msg": error.message,
-        "input": {},
-        "ctx": {"error": error.message},
-    }
-
-
-def _lab_violation(violation: FieldViolation, asked: Asked) -> dict[str, object]:
-    where = asked.locate(str(violation.path[0])) if asked.locate is not None and violation.path else "body"
-    kind, message = _lab_type(violation), violation.description
-    detail = {"type": kind, "loc": [where, *violation.path], "msg": message, "input": _shown(violation, asked.request)}
-    if kind == "value_error" and not violation.path:
-        # What concerns several fields at once.
-        detail |= {"msg": f"Value error, {message}", "ctx": {"error": {}}}
-    return detail
-
-
-def _lab_type(violation: FieldViolation) -> str:
-    bound = violation.rule.rpartition(".")[2]
-    lower, _, upper = bound.partition("_")
-    if upper in LAB_BOUNDS:
-        # A rule with two bounds carries the lower one.
-        bound = lower if _is_below(violation.value, violation.limit) else upper
-    return LAB_TYPES.get(violation.rule) or LAB_BOUNDS.get(bound, "value_error")
-
-
-def _is_below(value: object, limit: object) -> bool:
-    return isinstance(value, int | float) and isinstance(limit, int | float) and value < limit
-
-
-def _shown(violation: FieldViolation, message: DescMessage | None) -> object:
-    """Return what came, unless it may be a secret."""
-    for part in violation.path:
-        found = field_by_name(message, part) if message is not None and isinstance(part, str) else None
-        if found is None:
-            continue
-        if found.proto.options and found.proto.options[ext_secret]:
-            return None
-        message = _inner(found)
-    return _plain(violation.value)
-
-
-def _plain(value: object) -> object:
-    try:
-        orjson.dumps(value)
-    except TypeError:
-        return str(value)
-    return value
+def _lab_list(asked: Asked) -> Lister:
+    return Lister(asked.request, asked.locate, asked.given())
 
 
 def _plans_envelope(refusal: Refusal, asked: Asked) -> tuple[str, bytes]:
@@ -409,23 +296,31 @@ def _plans_envelope(refusal: Refusal, asked: Asked) -> tuple[str, bytes]:
 # Rates
 
 
-def _limit(requests: int, per: Limit.Per) -> Callable[[str, str, str], Limit | None]:
+def _limit(requests: int, per: Limit.Per) -> Rate:
     limit = Limit(requests=requests, window_seconds=60, per=per)
-    return lambda _method, _path, _address: limit
+    return lambda _settings, _method, _path, _address: limit
 
 
-def _unlimited(_method: str, _path: str, _address: str) -> Limit | None:
+def _unlimited(_settings: Settings, _method: str, _path: str, _address: str) -> Limit | None:
     return None
 
 
-_LAB_LIMIT = Limit(requests=300, window_seconds=60, per=Limit.Per.ADDRESS)
+LAB_WINDOW = 60
 
 
-def _lab_limit(method: str, path: str, address: str) -> Limit | None:
+def _lab_limit(settings: Settings, method: str, path: str, address: str) -> Limit | None:
     """Limit by address, but neither local networks nor the paths that machines call."""
-    if path.startswith(("/api/v1/ota", "/ws/")) or (method in ("GET", "POST") and path.startswith("/api/v1/datapoints")):
+    if path.startswith(("/ws", "/api/v1/ota")) or (method in ("GET", "POST") and path.startswith("/api/v1/datapoints")):
         return None
-    return None if _is_local(address) else _LAB_LIMIT
+    if _is_local(address):
+        return None
+    return Limit(requests=settings.lab.rate_limit_per_minute, window_seconds=LAB_WINDOW, per=Limit.Per.ADDRESS)
+
+
+def _lab_retry_after(error: DomainError | None) -> str | None:
+    """Return the whole window, which controllers of the lab wait, however soon a place in it is free."""
+    limited = error is not None and error.reason == ErrorReason.RATE_LIMITED
+    return str(LAB_WINDOW) if limited else retry_after(error)
 
 
 # Not `is_private`, which holds documentation networks too; the loopback of IPv6 is limited.
@@ -442,10 +337,29 @@ def _is_local(address: str) -> bool:
 
 # The dialects
 
+LAB_CORS = Cors(
+    methods="DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT",
+    chatty=True,
+    origins=lambda settings: [*settings.cors_origins, *settings.lab.cors_origins],
+)
+LAB_POLICY = (
+    b"default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self' ws: wss:; "
+    b"frame-ancestors 'none'"
+)
+LAB_HEADERS = (
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"strict-origin-when-cross-origin"),
+    (b"x-xss-protection", b"0"),
+    (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
+    (b"content-security-policy", LAB_POLICY),
+    (b"cache-control", b"no-store, no-cache, must-revalidate"),
+    (b"pragma", b"no-cache"),
+)
+
 DEFAULT = Dialect(
     Surface.MAKER,
     Style(),
-    _session,
+    session,
     frozenset({CredentialKind.SESSION}),
     _maker_envelope,
     _limit(300, Limit.Per.CREDENTIAL),
@@ -458,7 +372,7 @@ DIALECTS = {
     Surface.TELEMETRY: Dialect(
         Surface.TELEMETRY,
         Style(declared_names=True, nulls=False),
-        _api_key,
+        api_key,
         frozenset({CredentialKind.TELEMETRY_KEY, CredentialKind.DEVICE_TOKEN, CredentialKind.SESSION}),
         _telemetry_envelope,
         _unlimited,
@@ -468,22 +382,26 @@ DIALECTS = {
     Surface.LAB: Dialect(
         Surface.LAB,
         Style(declared_names=True, whole_numbers=False, milliseconds=False),
-        _only_bearer,
+        only_bearer,
         frozenset({CredentialKind.LAB_TOKEN, CredentialKind.LAB_JWT, CredentialKind.SESSION}),
         _lab_envelope,
         _lab_limit,
         1_048_576,
-        Cors(methods="DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT", chatty=True),
+        LAB_CORS,
         invalid=422,
+        unsupported=422,
+        lenient=True,
         echo_request_id=False,
         head=False,
         both_slashes=True,
         www_authenticate=lambda _path, error: error is not None and error.reason == ErrorReason.CREDENTIAL_MISSING,
+        headers=LAB_HEADERS,
+        retry_after=_lab_retry_after,
     ),
     Surface.PLANS: Dialect(
         Surface.PLANS,
         Style(milliseconds=False),
-        _plans_token,
+        plans_token,
         frozenset({CredentialKind.PLANS_TOKEN, CredentialKind.SESSION}),
         _plans_envelope,
         _unlimited,
@@ -492,12 +410,14 @@ DIALECTS = {
     ),
     Surface.SYSTEM: Dialect(
         Surface.SYSTEM,
-        Style(declared_names=True, milliseconds=False),
-        _api_key,
+        Style(declared_names=True, whole_numbers=False, milliseconds=False),
+        api_key,
         None,
         _maker_envelope,
         _unlimited,
         65_536,
+        LAB_CORS,
+        echo_request_id=False,
         plain_ok=True,
     ),
 }

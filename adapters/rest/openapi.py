@@ -400,8 +400,8 @@ class _Operation:
             codes.add("404")
         if self._binding.body:
             bare = self._rpc.rest.multipart is None and (self._binding.opaque or self._binding.raw)
-            codes |= {"413"} if bare else {"413", "415"}
-        if rpc.limits or dialect.limit("POST", self.path, "") is not None:
+            codes |= {"413"} if bare else {"413", str(dialect.unsupported)}
+        if rpc.limits or dialect.limit(Settings(), "POST", self.path, "") is not None:
             codes.add("429")
         if self._revisioned:
             codes.add("412")

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from adapters.rest.dialects import Headers
+from adapters.rest.credentials import Headers, cookie
 
 Scope = MutableMapping[str, Any]
 
@@ -55,6 +55,10 @@ class Request:
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
 
+    def cookie(self, name: str) -> str | None:
+        """Return the value of a cookie."""
+        return cookie(self.headers, name.encode("latin-1"))
+
     @property
     def accept(self) -> str:
         """The Accept header; empty when there is none."""
@@ -67,10 +71,12 @@ class Request:
 
     @property
     def address(self) -> str:
-        """Network address of the caller: the last one in X-Forwarded-For that no trusted peer vouches for."""
+        """Network address of the caller: the last one in X-Forwarded-For that no trusted peer vouches for, or X-Real-IP."""
         peer = self.peer
-        forwarded = self.headers.get(b"x-forwarded-for")
-        if forwarded is None or peer not in self._trusted:
+        if peer not in self._trusted:
+            return peer
+        forwarded = self.headers.get(b"x-forwarded-for") or self.headers.get(b"x-real-ip")
+        if forwarded is None:
             return peer
         hops = [hop.strip() for hop in forwarded.decode("latin-1").split(",") if hop.strip()]
         return next((hop for hop in reversed(hops) if hop not in self._trusted), hops[0] if hops else peer)[:64]

@@ -97,6 +97,7 @@ class Call:
         base: Tells the address under which the caller reached the server; few ask, so it is worked out only then.
         raw: Body as it came, for an rpc with `raw_body`.
         client_id: Names a live connection.
+        sent_cookie: Returns the value of a cookie that came along, for rpcs that know a browser by more than a credential.
         foreign_origin: Origin of a page of another site that made the call; None for own pages and for whatever is no page.
         principal: Who calls, once the pipeline knows.
         admitted: The rpc to which the call was admitted.
@@ -119,6 +120,7 @@ class Call:
     base: Callable[[], str] = str
     raw: bytes | None = None
     client_id: str | None = None
+    sent_cookie: Callable[[str], str | None] = lambda _name: None
     foreign_origin: str | None = None
 
     principal: Principal | None = None

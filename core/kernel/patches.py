@@ -8,7 +8,7 @@ from typing import Any
 from protobuf import Message
 from protobuf.wkt import FieldMask
 
-from core.kernel.errors import InvalidArgument
+from core.kernel.errors import FieldViolation, InvalidArgument
 
 
 def named_values(request: Message[Any], *fields: str, nullable: Collection[str] = ()) -> dict[str, Any]:
@@ -27,6 +27,7 @@ def named_values(request: Message[Any], *fields: str, nullable: Collection[str] 
             values[name] = getattr(request, name)
         elif mask is not None:
             if name not in nullable:
-                raise InvalidArgument.field(name, "must not be null")
+                fault = FieldViolation((name,), "must not be null", "null")
+                raise InvalidArgument(f"{name}: {fault.description}", violations=(fault,), field=name)
             values[name] = None
     return values

@@ -126,12 +126,17 @@ class Platform:
         if self.draining:
             raise _going_down()
         gate = rpc.gate
+        default = None if rpc.limits else call.default_limit
+        by_address = default is not None and default.per == BY_ADDRESS
+        if by_address:
+            # The address is known without a credential, so guesses at credentials count too.
+            self._limit(rpc, call, None)
         principal = await self._holder(call) if call.credential else None
         if principal is not None and gate.kinds and principal.kind not in gate.kinds:
             principal = None
         if principal is None and not gate.public:
             raise self._unauthenticated(call)
-        if self.limiter.enabled:
+        if self.limiter.enabled and not by_address:
             self._limit(rpc, call, principal)
         call.principal = principal
         if principal is not None and not gate.public:
@@ -181,7 +186,11 @@ class Platform:
             what, limits = call.door, (call.default_limit,) if call.default_limit else ()
         for limit in limits:
             who = call.address if principal is None or limit.per == BY_ADDRESS else principal.credential_id
-            self.limiter.check((limit.group or what, limit.per, who), limit.requests, limit.window_seconds)
+            self.count(what, limit, who)
+
+    def count(self, what: str, limit: Limit, who: str) -> None:
+        """Count one call of somebody against a limit. Raises ResourceExhausted."""
+        self.limiter.check((limit.group or what, limit.per, who), limit.requests, limit.window_seconds)
 
     async def invoke(self, rpc: Rpc, request: Any, call: Call) -> Any:  # noqa: ANN401 - the message class differs by rpc
         """Run one call and return its answer, or the stream of its answers.

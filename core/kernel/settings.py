@@ -129,6 +129,11 @@ class Lab(BaseModel):
 
     access_token_minutes: int = Field(default=1440, ge=1, description="Minutes for which a sign-in to the lab counts.")
     version: str = Field(default="2.0.0", description="Version that the lab tells its clients, which compare it with theirs.")
+    cors_origins: list[str] = Field(
+        default=["http://localhost:3000", "http://localhost:5173"],
+        description="Further origins whose pages may call the lab; it takes no cookies as credentials.",
+    )
+    rate_limit_per_minute: int = Field(default=300, ge=1, description="Calls from one address that is not local, in a minute.")
     plugin_poll_seconds: float = Field(
         default=1.0, ge=0, description="Seconds between two polls of a plugin instance; 0 polls none."
     )
@@ -247,6 +252,23 @@ class Settings(BaseSettings):
     secret_key: SecretStr = Field(
         default=SecretStr(""), description="Secret that signs short-lived tokens; a file in the data directory when empty."
     )
+    oidc_enabled: bool = Field(default=False, description="Whether people of the lab may sign in through an identity provider.")
+    oidc_provider_name: str = Field(default="SSO", max_length=100, description="Label of the identity provider.")
+    oidc_issuer_url: str = Field(default="", description="Address of the identity provider, under which it describes itself.")
+    oidc_client_id: str = Field(default="", description="Name by which the identity provider knows this server.")
+    oidc_client_secret: SecretStr = Field(default=SecretStr(""), description="Secret that goes with it; none when empty.")
+    oidc_scopes: str = Field(default="openid email profile", description="What to ask the identity provider for.")
+    oidc_redirect_uri: str = Field(
+        default="", description="Where the identity provider sends browsers back to; guessed if empty."
+    )
+    oidc_frontend_url: str = Field(
+        default="", description="Address of the lab's frontend; the first of the allowed origins when empty."
+    )
+    oidc_default_role: Literal["viewer", "operator", "admin"] = Field(
+        default="viewer", description="Role of users that are made when they first come from the identity provider."
+    )
+    oidc_auto_create_users: bool = Field(default=True, description="Whether such users are made at all.")
+    oidc_org_id: str = Field(default="", description="Their organisation; that of the first administrator when empty.")
     ai_base_url: WebAddress = Field(
         default="", description="Address of a model provider that speaks the OpenAI protocol; without it nothing asks a model."
     )

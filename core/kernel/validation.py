@@ -19,9 +19,14 @@ def validate(message: Message[Any]) -> None:
     Raises:
         InvalidArgument: Some rules are broken; every violation is named, the first one in the message too.
     """
-    found = _violations(message)
+    found = violations(message)
     if found:
-        raise invalid(tuple(_violation(v, message.desc()) for v in found))
+        raise invalid(found)
+
+
+def violations(message: Message[Any]) -> tuple[FieldViolation, ...]:
+    """Return the rules beside its fields that a message breaks."""
+    return tuple(_violation(v, message.desc()) for v in _violations(message))
 
 
 def invalid(violations: tuple[FieldViolation, ...]) -> InvalidArgument:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from protobuf import DescService
 
 from core.foundations import Foundations
+from core.identity.external import ExternalUsers
 from core.identity.members import Members
 from core.identity.signing import Signer
 from core.lab.access_tokens import AccessTokens
@@ -30,6 +31,7 @@ from core.lab.latest import LatestDatapoints
 from core.lab.live_datapoints import LiveDatapoints
 from core.lab.log_book import LogBook
 from core.lab.logging import LoggingService
+from core.lab.oidc import Provider
 from core.lab.ota import OtaService
 from core.lab.ota_apply import Updater
 from core.lab.packages import PackageService
@@ -44,6 +46,10 @@ from core.lab.releases import Releases
 from core.lab.rule_engine import RuleEngine
 from core.lab.rules import RuleService
 from core.lab.sending import WebhookSender
+from core.lab.sso import SsoService
+from core.lab.sso_store import SsoStore
+from core.lab.sso_users import SsoUsers
+from core.lab.startup import StartUpEntry
 from core.lab.stream import StreamService
 from core.lab.tokens import TokenService
 from core.lab.users import UserService
@@ -60,6 +66,7 @@ from gen.busbar.lab.v1 import (
     packages_pb,
     plugins_pb,
     rules_pb,
+    sso_pb,
     stream_pb,
     tokens_pb,
     users_pb,
@@ -114,11 +121,31 @@ def _people(found: Foundations, parts: _Parts) -> Bound:
     tokens = found.keep(AccessTokens(credentials, signer, clock, found.settings.lab.access_token_minutes))
     parts.users_gone.on_forget(parts.book.forget_user)
     return [
+        *_single_sign_on(found, parts, members, tokens),
         (auth_pb.desc().services[0], AuthService(database, found.identity, members, tokens, parts.book)),
         (tokens_pb.desc().services[0], TokenService(database, credentials)),
         (users_pb.desc().services[0], UserService(database, members, credentials, parts.users_gone)),
         (logging_pb.desc().services[0], LoggingService(database, parts.book)),
     ]
+
+
+def _single_sign_on(found: Foundations, parts: _Parts, members: Members, tokens: AccessTokens) -> Bound:
+    """Build what people of an identity provider sign in with."""
+    database, settings, external = found.database, found.settings, ExternalUsers(found.clock)
+    found.keep(StartUpEntry(database, external, parts.book, settings.lab.version))
+    store = SsoStore(database, found.clock)
+    parts.users_gone.on_forget(store.forget_user)
+    service = SsoService(
+        database,
+        settings=settings,
+        provider=found.keep(Provider(settings, found.clock)),
+        store=store,
+        users=SsoUsers(external, settings),
+        members=members,
+        tokens=tokens,
+        book=parts.book,
+    )
+    return [(sso_pb.desc().services[0], service)]
 
 
 def _reactions(found: Foundations, parts: _Parts) -> Bound:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
 from core.kernel.call import Call
-from core.kernel.clock import to_timestamp
+from core.kernel.clock import to_exact_timestamp
 from core.kernel.errors import Unavailable
 from core.kernel.health import OK, HealthCheck
 from core.signals.service import Signals
@@ -34,11 +34,14 @@ def busbar_version() -> str:
 class HealthService:
     """Answers load balancers and people."""
 
-    def __init__(self, database: Database, health: HealthCheck, signals: Signals, draining: Callable[[], bool]) -> None:
+    def __init__(
+        self, database: Database, health: HealthCheck, signals: Signals, draining: Callable[[], bool], told_version: str
+    ) -> None:
         self._database = database
         self._health = health
         self._signals = signals
         self._draining = draining
+        self._version = told_version
         self._started = time.monotonic()
 
     async def check_liveness(self, request: CheckLivenessRequest, call: Call) -> CheckLivenessResponse:
@@ -58,12 +61,12 @@ class HealthService:
         """Sum up the state of the server."""
         del request, call
         status = await self._health.check()
-        uptime = round(time.monotonic() - self._started, 3)
+        uptime = round(time.monotonic() - self._started, 1)
         return Health(
             status=status,
-            version=busbar_version(),
-            database="connected" if status == OK else "disconnected",
-            last_datapoint=to_timestamp(self._signals.newest_us),
+            version=self._version,
+            database="ok" if status == OK else "error",
+            last_datapoint=to_exact_timestamp(self._signals.newest_us),
             uptime_seconds=uptime,
             devices=self._signals.connected_devices,
             uptime_s=uptime,

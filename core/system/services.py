@@ -11,5 +11,5 @@ from gen.busbar.system.v1 import health_pb
 
 def services(found: Foundations) -> list[tuple[DescService, object]]:
     """Build the services."""
-    health = HealthService(found.database, found.health, found.signals, found.is_draining)
+    health = HealthService(found.database, found.health, found.signals, found.is_draining, found.settings.lab.version)
     return [(health_pb.desc().services[0], health)]

@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import PASSWORD, Person, Running
+from tests.conftest import PASSWORD, Person, Running, Start
+from tests.doors import Refused
 from tests.lab.conftest import person, sign_in
 
 
@@ -158,3 +159,111 @@ async def test_a_page_out_of_range_is_refused_and_one_past_the_end_is_empty(admi
         assert (await admin.get(f"/api/v1/users?{query}")).status_code == 422
     page = (await admin.get("/api/v1/users?page=9")).json()
     assert (page["page"], page["page_size"], page["total"], page["data"]) == (9, 25, 1, [])
+
+
+async def test_a_start_of_the_server_is_in_the_log_book(start: Start) -> None:
+    first = await start()
+    await first.app.identity.ensure_first_admin("boss@lab.local", "boss", PASSWORD)
+    second = await start()
+    boss = await sign_in(second, "boss@lab.local")
+    me = (await boss.get("/api/v1/auth/me")).json()
+    login, started = (await boss.get("/api/v1/logging")).json()["data"]
+    assert login["content"] == "User 'boss' logged in."
+    assert (started["content"], started["user_public_id"]) == ("WebMACS Backend v2.0.0 started.", me["public_id"])
+
+
+async def test_a_token_counts_at_every_door(busbar: Running, alice: Person, admin: httpx.AsyncClient) -> None:
+    await admin.post("/api/v1/logging", json={"content": "hello"})
+    api_token = (await admin.post("/api/v1/tokens", json={"name": "rig"})).json()["token"]
+    for token in (admin.headers["authorization"].removeprefix("Bearer "), api_token):
+        for door in ("grpc", "rest", "mcp"):
+            entries = await busbar.client(door, token).call("LoggingService.ListLogEntries")
+            assert entries.data[0].content == "hello"
+        me = await busbar.client("grpc", token).call("lab.AuthService.GetMe")
+        assert (me.public_id, me.role) == (alice.id, "admin")
+
+
+async def test_an_ended_token_counts_at_no_door(busbar: Running, admin: httpx.AsyncClient) -> None:
+    token = admin.headers["authorization"].removeprefix("Bearer ")
+    clients = [busbar.client(door, token) for door in ("grpc", "rest", "mcp")]
+    for client in clients:
+        await client.call("LoggingService.ListLogEntries")
+    await admin.post("/api/v1/auth/logout")
+    for client in clients:
+        with pytest.raises(Refused) as refused:
+            await client.call("LoggingService.ListLogEntries")
+        assert refused.value.code == "UNAUTHENTICATED"
+
+
+async def test_a_role_counts_at_every_door(busbar: Running, admin: httpx.AsyncClient) -> None:
+    viewer = await person(busbar, admin, "vera", "viewer")
+    token = viewer.headers["authorization"].removeprefix("Bearer ")
+    for door in ("grpc", "rest"):
+        with pytest.raises(Refused) as refused:
+            await busbar.client(door, token).call("LoggingService.CreateLogEntry", content="x")
+        assert refused.value.code == "PERMISSION_DENIED"
+    await busbar.client("mcp", token).call("LoggingService.ListLogEntries")
+
+
+async def test_null_leaves_a_field_of_a_user_and_is_refused_elsewhere(busbar: Running, admin: httpx.AsyncClient) -> None:
+    await admin.post("/api/v1/logging", json={"content": "hello"})
+    entry = (await admin.get("/api/v1/logging")).json()["data"][0]["public_id"]
+    answer = await admin.put(f"/api/v1/logging/{entry}", json={"content": None, "status_type": None})
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0] == {
+        "type": "enum",
+        "loc": ["body", "status_type"],
+        "msg": "Input should be 'read' or 'unread'",
+        "input": None,
+        "ctx": {"expected": "'read' or 'unread'"},
+    }
+    me = (await admin.get("/api/v1/auth/me")).json()
+    body = {"username": None, "email": None, "password": None, "role": None}
+    answer = await admin.put(f"/api/v1/users/{me['public_id']}", json=body)
+    assert (answer.status_code, answer.json()["message"]) == (200, "User successfully updated.")
+    assert (await admin.get("/api/v1/auth/me")).json() == me
+    for name in ("email", "username", "password", "role"):
+        made = {"email": "n@lab.local", "username": "nn", "password": PASSWORD, name: None}
+        answer = await admin.post("/api/v1/users", json=made)
+        assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["body", name])
+
+
+async def test_checks_come_in_the_order_that_clients_know(busbar: Running, admin: httpx.AsyncClient) -> None:
+    viewer = await person(busbar, admin, "vera", "viewer")
+    other = (await admin.get("/api/v1/auth/me")).json()["public_id"]
+    steps: list[tuple[int, httpx.AsyncClient, str, str, dict[str, Any]]] = [
+        (404, busbar.http(), "POST", "/api/v1/nope", {"content": "{"}),
+        (405, busbar.http(), "DELETE", "/api/v1/logging", {}),
+        (422, busbar.http(), "POST", "/api/v1/logging", {"content": "{"}),
+        (401, busbar.http(), "POST", "/api/v1/logging", {"json": {}}),
+        (422, viewer, "POST", "/api/v1/logging", {"content": "{"}),
+        (403, viewer, "POST", "/api/v1/logging", {"json": {}}),
+        (422, admin, "POST", "/api/v1/logging", {"json": {}}),
+        (422, admin, "PUT", "/api/v1/logging/unknown", {"json": {"content": ""}}),
+        (404, admin, "PUT", "/api/v1/logging/unknown", {"json": {"content": "x"}}),
+        (422, viewer, "PUT", f"/api/v1/users/{other}", {"json": {"password": "short"}}),
+        (403, viewer, "PUT", f"/api/v1/users/{other}", {"json": {"username": "xx"}}),
+    ]
+    for status, client, method, path, body in steps:
+        answer = await client.request(method, path, **body)
+        assert (answer.status_code, list(answer.json())) == (status, ["detail"]), path
+
+
+@pytest.mark.parametrize("address", ["a@b.local", "a@localhost", "A.B+c@x.test", "x@example.com"])
+async def test_addresses_of_reserved_domains_are_addresses(busbar: Running, admin: httpx.AsyncClient, address: str) -> None:
+    body = {"email": address, "username": "someone", "password": "é" * 100}
+    assert (await admin.post("/api/v1/users", json=body)).status_code == 201
+    await sign_in(busbar, address, "é" * 100)
+
+
+@pytest.mark.parametrize("address", ["", "nobody", "@x.io", "a@", "a b@x.io", "a@x@y", "a@x..io", "a@.io"])
+async def test_what_is_no_address_is_refused_in_known_words(busbar: Running, admin: httpx.AsyncClient, address: str) -> None:
+    body = {"email": address, "username": "someone", "password": PASSWORD}
+    for answer in (
+        await admin.post("/api/v1/users", json=body),
+        await busbar.http().post("/api/v1/auth/login", json={"email": address, "password": "x"}),
+    ):
+        assert answer.status_code == 422
+        (entry,) = answer.json()["detail"]
+        assert (entry["type"], entry["loc"], entry["input"]) == ("value_error", ["body", "email"], address)
+        assert entry["msg"] == f"value is not a valid email address: {entry['ctx']['reason']}"

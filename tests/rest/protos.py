@@ -26,6 +26,7 @@ package testing.%s;
 import "buf/validate/validate.proto";
 import "busbar/api/v1/options.proto";
 import "google/api/annotations.proto";
+import "google/api/field_behavior.proto";
 import "google/api/httpbody.proto";
 import "google/protobuf/duration.proto";
 import "google/protobuf/field_mask.proto";

@@ -143,29 +143,6 @@ message Ask {
   int32 page = 3 [(buf.validate.field).int32.gte = 1];
 }
 """
-LAB = """
-Save(Ask) returns (Ask) {put: "/api/v1/x/{id}" body: "*"}
-List(Ask) returns (Ask) {get: "/api/v1/x"}
-"""
-
-
-async def test_the_lab_lists_what_is_wrong_and_where() -> None:
-    rpcs = serve(service(ASK, LAB, "LAB"), lambda request, _call: request)
-    async with client(rest_app(rpcs)) as web:
-        answer = await web.put("/api/v1/x/1", json={"name": "a", "page": 0})
-        assert answer.status_code == 422
-        assert [(d["type"], d["loc"], d["input"]) for d in answer.json()["detail"]] == [
-            ("string_too_short", ["body", "name"], "a"),
-            ("greater_than_equal", ["body", "page"], 0),
-        ]
-        answer = await web.get("/api/v1/x?name=ab&page=x")
-        assert answer.json()["detail"][0] == {
-            "type": "model_attributes_type",
-            "loc": ["query", "page"],
-            "msg": "must be an integer",
-            "input": "x",
-        }
-        assert (await web.put("/api/v1/x/1", content="{")).status_code == 422
 
 
 async def test_plans_answer_with_text_unless_json_is_asked_for() -> None:

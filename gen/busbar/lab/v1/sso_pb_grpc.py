@@ -39,8 +39,8 @@ class SsoServiceService:
     async def authorize_sso(self, request: AuthorizeSsoRequest, context: aio.ServicerContext) -> AuthorizeSsoResponse:
         """
         Redirects (307) the browser to the identity provider and binds the attempt to this browser with a cookie. The attempt must
-        be completed within ten minutes. Returns NOT_FOUND `SSO is not enabled.`; INTERNAL naming the settings when the provider is
-        enabled but not configured.
+        be completed within ten minutes. Returns NOT_FOUND `SSO is not enabled.`; FAILED_PRECONDITION (500 over REST) naming the
+        settings when the provider is enabled but not configured; UNAVAILABLE (502 over REST) when it does not describe itself.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -153,8 +153,8 @@ class SsoServiceClient:
     ) -> aio.UnaryUnaryCall[AuthorizeSsoRequest, AuthorizeSsoResponse]:
         """
         Redirects (307) the browser to the identity provider and binds the attempt to this browser with a cookie. The attempt must
-        be completed within ten minutes. Returns NOT_FOUND `SSO is not enabled.`; INTERNAL naming the settings when the provider is
-        enabled but not configured.
+        be completed within ten minutes. Returns NOT_FOUND `SSO is not enabled.`; FAILED_PRECONDITION (500 over REST) naming the
+        settings when the provider is enabled but not configured; UNAVAILABLE (502 over REST) when it does not describe itself.
         """
         return self._authorize_sso(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -211,8 +211,8 @@ class SsoServiceServiceSync:
     def authorize_sso(self, request: AuthorizeSsoRequest, context: ServicerContext) -> AuthorizeSsoResponse:
         """
         Redirects (307) the browser to the identity provider and binds the attempt to this browser with a cookie. The attempt must
-        be completed within ten minutes. Returns NOT_FOUND `SSO is not enabled.`; INTERNAL naming the settings when the provider is
-        enabled but not configured.
+        be completed within ten minutes. Returns NOT_FOUND `SSO is not enabled.`; FAILED_PRECONDITION (500 over REST) naming the
+        settings when the provider is enabled but not configured; UNAVAILABLE (502 over REST) when it does not describe itself.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -325,8 +325,8 @@ class SsoServiceClientSync:
     ) -> AuthorizeSsoResponse:
         """
         Redirects (307) the browser to the identity provider and binds the attempt to this browser with a cookie. The attempt must
-        be completed within ten minutes. Returns NOT_FOUND `SSO is not enabled.`; INTERNAL naming the settings when the provider is
-        enabled but not configured.
+        be completed within ten minutes. Returns NOT_FOUND `SSO is not enabled.`; FAILED_PRECONDITION (500 over REST) naming the
+        settings when the provider is enabled but not configured; UNAVAILABLE (502 over REST) when it does not describe itself.
         """
         return self._authorize_sso(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 

@@ -165,13 +165,13 @@ class Health(Message[_HealthFields]):
             string status = 1;
             ```
         version:
-            Version of the server.
+            Version that clients of the lab compare with theirs, a setting. The server's own is in the descriptions of its API.
 
             ```proto
             string version = 2;
             ```
         database:
-            `connected` or `disconnected`.
+            `ok`, or `error` when storage does not answer.
 
             ```proto
             string database = 3;
@@ -183,7 +183,7 @@ class Health(Message[_HealthFields]):
             optional google.protobuf.Timestamp last_datapoint = 4;
             ```
         uptime_seconds:
-            Seconds since the server started.
+            Seconds since the server started, in tenths.
 
             ```proto
             double uptime_seconds = 5;
@@ -201,7 +201,7 @@ class Health(Message[_HealthFields]):
             int32 browsers = 7;
             ```
         uptime_s:
-            Seconds since the server started.
+            The same under its other name.
 
             ```proto
             double uptime_s = 8;

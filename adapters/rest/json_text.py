@@ -1,0 +1,71 @@
+"""Reads JSON text, strictly."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+
+from adapters.rest.body import malformed
+from adapters.rest.codec import as_list, as_object
+from core.kernel.errors import FieldViolation, InvalidArgument
+from gen.busbar.api.v1.error_reason_pb import ErrorReason
+
+
+def loads(data: bytes) -> Any:  # noqa: ANN401 - any JSON
+    """Read JSON text, strictly: no NaN, no lone surrogates, no member twice.
+
+    Raises:
+        InvalidArgument: It is not JSON.
+    """
+    try:
+        value: object = orjson.loads(data)
+        # Each member has a colon, so as many members as colons means that none was written twice. Most objects are flat.
+        colons, members = data.count(b":"), as_object(value)
+        if (members is None or len(members) != colons) and _members(value) != colons:
+            json.loads(data, object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        told = _usual_error(data) or error
+        fault = FieldViolation((), _not_json(data, error), "json", told.pos, told.msg)
+        raise InvalidArgument(fault.description, reason=ErrorReason.MALFORMED_BODY, violations=(fault,)) from error
+    except RecursionError as error:
+        raise malformed("request body is nested too deeply") from error
+    return value
+
+
+def _usual_error(data: bytes) -> json.JSONDecodeError | None:
+    """Return the fault that the standard library finds, whose words and offsets clients know; None where it finds none."""
+    try:
+        json.loads(data)
+    except json.JSONDecodeError as error:
+        return error
+    except (ValueError, RecursionError):
+        return None
+    return None
+
+
+def _not_json(data: bytes, error: json.JSONDecodeError) -> str:
+    try:
+        data.decode()
+    except UnicodeDecodeError as fault:
+        return f"request body is not valid UTF-8 at {fault.start}"
+    return f"request body is not valid JSON: {error.msg} at {error.pos}"
+
+
+def _members(value: object) -> int:
+    """Return the number of members of a JSON value, at any depth."""
+    members = as_object(value)
+    if members is not None:
+        inner: list[object] = [item for item in members.values() if isinstance(item, dict | list)]
+        return len(members) + sum(map(_members, inner))
+    return sum(map(_members, as_list(value) or ()))
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise malformed(f"request body names {twice[:80]!r} twice")
+    return members
