@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import Any
 
 import httpx
@@ -65,6 +67,35 @@ async def test_on_comes_without_a_content_type(home: httpx.AsyncClient, bench: A
     request = home.build_request("POST", f"/api/ha/board/{bench.id}/pin/1", content=b"ON")
     assert "content-type" not in request.headers
     assert (await home.send(request)).json()["value"] == 1
+
+
+async def test_its_requests_are_answered_byte_for_byte_on_one_connection(
+    busbar: Running, alice: Person, home: httpx.AsyncClient, bench: Any
+) -> None:
+    """The switch looks before it is made, sends its bodies with and without a type, and looks again; so does the number."""
+    key = await busbar.key(alice, CredentialKind.AGENT_KEY, "pins:read", "pins:write")
+    head = f"HTTP/1.1\r\nHost: plynx\r\nAuthorization: Bearer {key}\r\nUser-Agent: HomeAssistant/2025.4.4 aiohttp/3.11.16\r\n"
+    head += "Accept: */*\r\nAccept-Encoding: identity\r\n"
+    path, typed = f"/api/ha/board/{bench.id}/pin/1", "Content-Type: application/json\r\n"
+    sent = [
+        (f"GET {path} {head}\r\n", None),
+        (f"POST {path} {head}Content-Length: 2\r\n\r\nON", 1),
+        (f"GET {path} {head}\r\n", 1),
+        (f"POST {path} {head}Content-Length: 3\r\n\r\nOFF", 0),
+        (f'POST {path} {head}{typed}Content-Length: 12\r\n\r\n{{"value": 1}}', 1),
+        (f'POST {path} {head}{typed}Content-Length: 17\r\n\r\n{{"value": 128.0 }}', 128),
+        (f'POST {path} {head}{typed}Content-Length: 17\r\n\r\n{{"value": 19.25 }}', 19.25),
+        (f"GET {path} {head}\r\n", 19.25),
+    ]
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(busbar.url.rpartition(":")[2]))
+    async with asyncio.timeout(20):
+        for request, value in sent:
+            writer.write(request.encode())
+            answer = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+            assert answer.startswith("http/1.1 200 ")
+            length = int(answer.partition("content-length: ")[2].partition("\r\n")[0])
+            assert json.loads(await reader.readexactly(length))["value"] == value
+    writer.close()
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
