@@ -146,14 +146,17 @@ class Binding:
         if payload is not None and payload.binary and not self.opaque and not self.raw:
             return self._from_binary(payload.data, value)
         message = _decode(self.request, value)
-        absent = [f.name for f in self._lists if f.name not in value and f.json_name not in value]
-        if absent:
-            raise invalid((*_required_lists(absent), *_other_faults(message, absent)))
+        self._require_lists(message, value)
         if mask is not None:
             message.update_mask = mask  # pyright: ignore[reportAttributeAccessIssue] - `masked` says that it has one
         if self.opaque and payload is not None:
             self._fill_opaque(message, payload)
         return message
+
+    def _require_lists(self, message: Message[Any], value: dict[str, Any]) -> None:
+        absent = [f.name for f in self._lists if f.name not in value and f.json_name not in value]
+        if absent:
+            raise invalid((*_required_lists(absent), *_other_faults(message, absent)))
 
     def _from_json(self, data: bytes) -> dict[str, Any]:
         value = loads(data)
