@@ -154,7 +154,7 @@ class Binding:
         return message
 
     def _require_lists(self, message: Message[Any], value: dict[str, Any]) -> None:
-        absent = [f.name for f in self._lists if f.name not in value and f.json_name not in value]
+        absent = [f.name for f in self._lists if value.get(f.name) is None and value.get(f.json_name) is None]
         if absent:
             raise invalid((*_required_lists(absent), *_other_faults(message, absent)))
 

@@ -62,9 +62,12 @@ class Counts:
                 self._before[channel_id] = max(since, counting.until_us), before + settled[channel_id]
         return total
 
-    def note(self, channel_id: int, oldest_us: int) -> None:
-        """Note that points came, the oldest of them at a time; called after their commit."""
+    def note(self, channel_id: int, times_us: Sequence[int]) -> None:
+        """Note that points came, at least one; called after their commit."""
         known = self._before.get(channel_id)
+        if known is None and not self._under_way:
+            return
+        oldest_us = min(times_us)
         if known is not None and oldest_us < known[0]:
             del self._before[channel_id]
         for counting in self._under_way:
@@ -73,7 +76,7 @@ class Counts:
 
     def forget(self, channel_id: int) -> None:
         """Forget a channel of which points were deleted."""
-        self.note(channel_id, FIRST_US)
+        self.note(channel_id, (FIRST_US,))
 
     def forget_all(self) -> None:
         """Forget all channels."""

@@ -100,7 +100,7 @@ class Signals:
                 device = self._directory.find(event.org_id, column.device)
                 channel = None if device is None else self._directory.channel(device.id, column.channel)
                 if channel is not None and column.times_us:
-                    self.numbers.counts.note(channel.id, min(column.times_us))
+                    self.numbers.counts.note(channel.id, column.times_us)
 
     async def start(self) -> None:
         """Load devices, channels and latest values, and finish deletions that a stop interrupted."""

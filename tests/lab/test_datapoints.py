@@ -84,6 +84,7 @@ async def test_a_batch_has_one_time_and_leaves_out_what_does_not_count(admin: ht
     ("body", "where", "kind"),
     [
         ({}, ["body", "datapoints"], "missing"),
+        ({"datapoints": None}, ["body", "datapoints"], "missing"),
         ({"datapoints": [{"value": 1, "event_public_id": "x"}] * 501}, ["body", "datapoints"], "too_long"),
         (
             {"datapoints": [{"value": 1, "event_public_id": "x"}, {"value": 1}]},

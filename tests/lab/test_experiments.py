@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
 import pytest
+from sqlmodel.ext.asyncio.session import AsyncSession
 
+from core.kernel.call import Call, Principal
 from core.lab.erasing import Erasing
+from core.lab.event_directory import EventDirectory
 from core.lab.experiment_directory import ExperimentDirectory, KnownExperiment
-from core.lab.experiments import GONE
+from core.lab.experiments import GONE, ExperimentService
+from core.lab.log_book import LogBook
 from core.signals.tables import RecordingRow
 from gen.busbar.api.v1.options_pb import CredentialKind
+from gen.busbar.lab.v1.experiments_pb import CreateExperimentRequest, ListExperimentsRequest, StopExperimentRequest
 from tests.conftest import Person, Running, Start
 from tests.lab.conftest import MakeEvent, make_event, person, sign_in
 
@@ -255,3 +261,29 @@ async def test_an_event_of_another_organisation_is_in_no_export(
     public_id = await begin(admin, "run")
     await stranger.post("/api/v1/datapoints", json={"value": 1, "event_public_id": theirs})
     assert await export(admin, public_id) == []
+
+
+async def test_webhooks_hear_of_the_start_and_of_the_first_stop(busbar: Running, alice: Person) -> None:
+    told: list[tuple[str, str, object]] = []
+
+    class Hooks:
+        def wanted(self, org_id: str, event_type: str) -> bool:
+            return bool(org_id and event_type)
+
+        async def dispatch(
+            self, session: AsyncSession, org_id: str, event_type: str, payload: Mapping[str, object], at_us: int | None = None
+        ) -> None:
+            # In the transaction that makes it happen, and at its time.
+            assert (session.in_transaction(), at_us) == (True, None)
+            told.append((org_id, event_type, payload))
+
+    app, found = busbar.app, busbar.app.found
+    parts = found.part(EventDirectory), found.part(ExperimentDirectory), LogBook(busbar.clock)
+    erasing = found.part(Erasing)
+    service = ExperimentService(app.database, app.signals, *parts, erasing=erasing, clock=busbar.clock, hooks=Hooks())
+    call = Call(principal=Principal("c", CredentialKind.SESSION, alice.org_id, user_id=alice.id))
+    await service.create_experiment(CreateExperimentRequest(name="run"), call)
+    (experiment,) = (await service.list_experiments(ListExperimentsRequest(), call)).data
+    for _ in range(2):
+        await service.stop_experiment(StopExperimentRequest(public_id=experiment.public_id), call)
+    assert told == [(alice.org_id, f"experiment.{what}", {"experiment": "run"}) for what in ("started", "stopped")]

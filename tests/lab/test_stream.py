@@ -10,7 +10,10 @@ from typing import Any
 import httpx
 import pytest
 import websockets
+from protobuf import Oneof
+from protobuf.wkt import Struct
 
+from gen.busbar.lab.v1.stream_pb import SendDatapointsRequest, StreamPing, WatchDatapointsRequest
 from tests.conftest import Person, Running
 from tests.lab.conftest import MakeEvent, person, sign_in
 from tests.lab.sockets import SEND, WATCH, ask, controller, ending, hear, settle, stream, token_of
@@ -187,3 +190,32 @@ async def test_a_watcher_that_does_not_read_holds_up_nobody(
 @pytest.mark.parametrize("path", [WATCH, SEND])
 async def test_a_socket_is_no_page(busbar: Running, admin: httpx.AsyncClient, path: str) -> None:
     assert (await admin.get(path)).status_code == 404
+
+
+async def test_datapoints_are_watched_and_sent_over_grpc(
+    busbar: Running, admin: httpx.AsyncClient, alice: Person, event: MakeEvent
+) -> None:
+    temperature = await event()
+    client = busbar.client("grpc", alice.session)
+
+    def call(name: str) -> Any:
+        rpc = client.rpc(f"StreamService.{name}")
+        method = client.channel.stream_stream(
+            f"/{rpc.name}",
+            request_serializer=lambda message: message.to_binary(),
+            response_deserializer=rpc.response.from_binary,
+        )
+        return method(metadata=client.metadata)
+
+    watch, sending = call("WatchDatapoints"), call("SendDatapoints")
+    assert (await watch.read()).frame.field == "connected"
+    batch = Struct.from_python({"datapoints": [{"value": 1, "event_public_id": temperature}]})
+    await sending.write(SendDatapointsRequest(frame=Oneof(field="batch", value=batch)))
+    (point,) = (await watch.read()).frame.value.datapoints
+    assert (point.value, point.event_public_id) == (1.0, temperature)
+    await sending.write(SendDatapointsRequest(frame=Oneof(field="batch", value=Struct.from_python({"datapoints": [1]}))))
+    assert (await sending.read()).frame.value.message == "No valid datapoints in batch"
+    await sending.done_writing()
+    await watch.write(WatchDatapointsRequest(frame=Oneof(field="ping", value=StreamPing())))
+    assert (await watch.read()).frame.field == "pong"
+    watch.cancel()
