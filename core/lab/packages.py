@@ -113,6 +113,8 @@ class PackageService:
         """Uninstall a package: first its row, then what runs of it, then its files."""
         if any(request.public_id == _bundled_id(plugin.meta.id) for plugin in BUNDLED):
             raise bad_request(call, "Bundled plugins cannot be removed.")
+        async with self._database.read() as session:
+            await _find(session, request.public_id)
         await self._installation.require(call)
         async with self._database.unit_of_work() as session:
             row = await _find(session, request.public_id)

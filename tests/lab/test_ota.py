@@ -20,6 +20,7 @@ from gen.busbar.lab.v1.ota_pb import UploadBundleRequest
 from gen.google.api.httpbody_pb import HttpBody
 from tests.conftest import Person, Running, Start
 from tests.lab.conftest import person, sign_in
+from tests.lab.things import until
 
 BUNDLE = b"a bundle of firmware" * 100
 SHA256 = hashlib.sha256(BUNDLE).hexdigest()
@@ -331,6 +332,29 @@ async def test_a_bundle_over_the_limit_is_refused_and_leaves_nothing(
     answer = await admin.post("/api/v1/ota/upload", files={"file": ("a.tar.gz", bytes(1_000_001))})
     assert (answer.status_code, answer.json()) == (413, {"detail": "Bundle exceeds maximum allowed size (500 MB)."})
     assert bundles(busbar) == []
+
+
+async def test_a_bundle_that_is_cut_off_leaves_nothing(busbar: Running, admin: httpx.AsyncClient) -> None:
+    host, port = busbar.url.removeprefix("http://").split(":")
+    head = '--x\r\nContent-Disposition: form-data; name="file"; filename="a.tar.gz"\r\n\r\n'
+    lines = [
+        "POST /api/v1/ota/upload HTTP/1.1",
+        "Host: x",
+        f"Authorization: {admin.headers['authorization']}",
+        "Content-Type: multipart/form-data; boundary=x",
+        "Content-Length: 5000000",
+    ]
+    _, writer = await asyncio.open_connection(host, int(port))
+    writer.write(("\r\n".join([*lines, "", ""]) + head).encode() + bytes(200_000))
+    await writer.drain()
+    await until(lambda: found(busbar, 1))
+    writer.close()
+    await until(lambda: found(busbar, 0))
+
+
+async def found(busbar: Running, files: int) -> bool:
+    """Whether there are so many files in the folder of bundles, those on their way included."""
+    return len(bundles(busbar)) == files
 
 
 async def test_bundles_lie_in_the_folder_that_is_set(start: Start, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from tests.conftest import Running, Start
 from tests.lab.conftest import make_event, person, sign_in
 from tests.lab.test_packages import upload, uploaded
 from tests.lab.test_plugins import SIMULATED, SYSTEM, instance
+from tests.lab.things import until
 from tests.lab.wheel import PLUGIN, wheel
 
 POLL = 0.05
@@ -26,14 +26,6 @@ POLL = 0.05
 async def busbar(start: Start) -> Running:
     """A server that polls often."""
     return await start(lab={"plugin_poll_seconds": POLL, "plugin_timeout_seconds": 5.0})
-
-
-async def until(check: Callable[[], Awaitable[Any]]) -> Any:
-    """Wait until a check answers with something true, and return it."""
-    async with asyncio.timeout(30):
-        while not (found := await check()):  # noqa: ASYNC110 - what is waited for happens behind the door
-            await asyncio.sleep(0.02)
-    return found
 
 
 async def status_of(client: httpx.AsyncClient, name: str = "Rig") -> dict[str, Any]:
