@@ -14,9 +14,9 @@ import pytest
 from core.lab import plugin_drivers
 from tests.conftest import Running, Start
 from tests.lab.conftest import make_event, person, sign_in
-from tests.lab.things import until
 from tests.lab.test_packages import upload, uploaded
 from tests.lab.test_plugins import SIMULATED, SYSTEM, instance
+from tests.lab.things import until
 from tests.lab.wheel import PLUGIN, wheel
 
 POLL = 0.05
