@@ -19,7 +19,7 @@ from protobuf import DescMethod, message_from_json_value
 
 from adapters.server import Server
 from core.app import App
-from core.kernel.settings import Settings
+from core.kernel.settings import Payments, Settings
 from gen.busbar.api.v1.options_pb import CredentialKind, ext_access
 from tests.conftest import MovableClock, Person, Running
 from tests.doors import Refused
