@@ -247,7 +247,7 @@ async def cast(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cast]:
     settings: dict[str, Any] = {"http": "127.0.0.1:0", "grpc": "127.0.0.1:0", "rate_limits": "off", "quotas": most}
     clock = MovableClock()
     app = await App.create(
-        Settings(data=tmp_path_factory.mktemp("roles"), payments={"manual": "at_once"}, **settings), clock=clock
+        Settings(data=tmp_path_factory.mktemp("roles"), payments=Payments(manual="at_once"), **settings), clock=clock
     )
     busbar = Running(app, await Server.start(app), clock)
     roles = ("owner", "editor", "viewer", "eve", "member", "teacher", "student", "mate", "creator", "buyer")
