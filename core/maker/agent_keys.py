@@ -16,6 +16,7 @@ from core.kernel.clock import from_timestamp, to_timestamp
 from core.kernel.errors import FailedPrecondition, InvalidArgument, NotFound
 from core.kernel.pages import decode_cursor, encode_cursor, page_limit
 from core.maker.boards import BoardService
+from core.storage.locks import lock_name
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
 from gen.busbar.api.v1.options_pb import CredentialKind
 from gen.busbar.maker.v1.agent_keys_pb import (
@@ -55,6 +56,7 @@ class AgentKeyService:
         for board_id in boards or ():
             await self._boards.require(board_id, caller)
         async with self._database.unit_of_work() as session:
+            await lock_name(session, f"keys of {caller.user_id}")
             await self._require_room(session, caller.user_id)
             issued = await self._credentials.issue(
                 session,

@@ -48,6 +48,9 @@ BACKENDS: dict[str, dict[str, str]] = {"payments": {"manual": "at_once"}, "mqtt"
 
 PARTS = {
     "maker": Part("^/api/(boards|mcp/keys|auth/session|auth/login)", "user"),
+    "projects": Part("^/api/projects(/[^/]+(/(publish|unpublish|boards.*|collaborators.*|pins))?)?$", "user"),
+    "documents": Part("^/api/projects/[^/]+/(wiring|pcb|case|widgets|firmware|documents.*)$", "user"),
+    "people": Part("^/api/(me/(notifications|profile|referral)|public/|mcp/calls|auth/password-change)", "user"),
     "firmware": Part("^/api/(projects/[^/]+/firmware/artifacts|boards/[^/]+/ota|ota/)", "user"),
     "workbench": Part("^/api/workbench", "user"),
     # `join` could be a classroom by its form, so its path has the methods of both; an empty text is one that was left out.

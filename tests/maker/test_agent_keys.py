@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
 import pytest
 
 from tests.conftest import Person, Running, Start
+from tests.databases import database_url
+
+__all__ = ["database_url"]
 
 ROW = {"id", "name", "prefix", "scopes", "boardIds", "createdAt", "lastUsedAt", "expiresAt", "revokedAt", "readOnly", "tools"}
 
@@ -96,3 +100,10 @@ async def test_the_26th_live_key_is_409(start: Start) -> None:
     assert (await client.post("/api/mcp/keys", json={"name": "b"})).status_code == 409
     await client.delete(f"/api/mcp/keys/{first['id']}")
     assert (await client.post("/api/mcp/keys", json={"name": "b"})).status_code == 201
+
+
+async def test_of_many_keys_at_once_no_more_are_made_than_may_be_held(start: Start, database_url: str) -> None:
+    busbar = await start(database=database_url, quotas={"agent_keys": 2})
+    client = busbar.http((await busbar.person()).session)
+    answers = await asyncio.gather(*(client.post("/api/mcp/keys", json={"name": "k"}) for _ in range(8)))
+    assert sorted(answer.status_code for answer in answers) == [201] * 2 + [409] * 6

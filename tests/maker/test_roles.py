@@ -19,7 +19,7 @@ from protobuf import DescMethod, message_from_json_value
 
 from adapters.server import Server
 from core.app import App
-from core.kernel.settings import Settings
+from core.kernel.settings import Payments, Settings
 from gen.busbar.api.v1.options_pb import CredentialKind, ext_access
 from tests.conftest import MovableClock, Person, Running
 from tests.doors import Refused
@@ -247,7 +247,7 @@ async def cast(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cast]:
     settings: dict[str, Any] = {"http": "127.0.0.1:0", "grpc": "127.0.0.1:0", "rate_limits": "off", "quotas": most}
     clock = MovableClock()
     app = await App.create(
-        Settings(data=tmp_path_factory.mktemp("roles"), payments={"manual": "at_once"}, **settings), clock=clock
+        Settings(data=tmp_path_factory.mktemp("roles"), payments=Payments(manual="at_once"), **settings), clock=clock
     )
     busbar = Running(app, await Server.start(app), clock)
     roles = ("owner", "editor", "viewer", "eve", "member", "teacher", "student", "mate", "creator", "buyer")
