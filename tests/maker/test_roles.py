@@ -323,9 +323,14 @@ BY_NAME = {name_of(method): method for method in methods() if method.parent.type
 CASES = [pytest.param(part, name, id=name) for part in PARTS for name in part.rpcs]
 
 
+def empty_world(cast: Cast) -> World:
+    """Return a world without things: a scene has its own."""
+    return World(cast.busbar, cast.people["owner"], cast.people["eve"], "", "", "", {}, {})
+
+
 async def fields_for(cast: Cast, name: str, ids: Ids, role: str) -> Ids:
     """Return a request of an rpc about the thing of a scene."""
-    world = World(cast.busbar, cast.people["owner"], cast.people["eve"], "", "", "")
+    world = empty_world(cast)
     fields = example(world, BY_NAME[name]) | {field: ids[key] for field, key in NAMED.get(name, {}).items()}
     fields |= {field: ids[field] for field in fields if field in ids and field not in NAMED.get(name, {})}
     if name == "ProjectService.AttachBoard":
@@ -349,7 +354,7 @@ async def outcome(cast: Cast, name: str, credential: str, fields: Ids) -> str:
         return "OK"
     if method.method_kind == "bidi_streaming":
         return await opened(cast, method, credential, fields)
-    world = World(cast.busbar, cast.people["owner"], cast.people["eve"], "", "", "")
+    world = empty_world(cast)
     return await code_of(world, method, "stream" if method.method_kind == "server_streaming" else "grpc", credential, fields)
 
 
