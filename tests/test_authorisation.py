@@ -59,6 +59,7 @@ NEEDED = {
 
 FURTHER: dict[str, dict[str, Any]] = {
     "RunService.CreateRun": {"name": "x"},
+    "HomeDiscoveryService.SetHomeDiscovery": {"enabled": True},
     "OtaService.PushOta": {"project_id": "x"},
     "WorkbenchService.Chat": {"message": "x", "project_id": "x"},
     "WorkbenchService.CompleteCode": {"project_id": "x"},
@@ -197,8 +198,7 @@ def example(world: World, method: DescMethod) -> dict[str, Any]:
     known["username"] = "someone"
     fields: dict[str, Any] = dict(FURTHER.get(name_of(method), {}))
     for field in method.input.fields:
-        behaviors = field.proto.options[ext_field_behavior] if field.proto.options else []
-        if FieldBehavior.REQUIRED in behaviors:
+        if FieldBehavior.REQUIRED in behaviors_of(field):
             fields.setdefault(field.name, known.get(field.name, right_value(field)))
     return fields
 
@@ -214,9 +214,14 @@ def right_value(field: DescField) -> Any:
     return rule.value.in_[0] if rule is not None and rule.field == "string" and rule.value.in_ else "x"
 
 
+def behaviors_of(field: DescField) -> list[FieldBehavior]:
+    """Return what the proto says of a field's behaviour."""
+    return field.proto.options[ext_field_behavior] if field.proto.options else []
+
+
 def names_a_thing(method: DescMethod) -> bool:
     """Whether a request says which thing that exists already it is about; ids in bodies may be those of new things."""
-    if {field.name for field in method.input.fields} & {"board_id", "key_id"}:
+    if {field.name for field in method.input.fields if FieldBehavior.REQUIRED in behaviors_of(field)} & {"board_id", "key_id"}:
         return True
     rule = option(method, ext_http)
     named = {"source_id", "session_id", "run_id", "project_id", "public_id"}

@@ -423,7 +423,7 @@ class _Exchange:
             self._request.path,
             self._request.accept,
             endpoint.binding.request.desc(),
-            endpoint.binding.locate,
+            endpoint.binding.place,
             status=call.status,
             given=lambda: endpoint.binding.given(self._values, self._request.query, self._body),
         )

@@ -119,8 +119,12 @@ class Binding:
             return "path"
         if any(f.name == name for f in self._headers.values()):
             return "header"
-        in_body = self.body == "*" or self._form or (self.body_field is not None and self.body_field.name == name)
+        in_body = self.body == "*" or (self.body_field is not None and self.body_field.name == name)
         return "body" if in_body else "query"
+
+    def place(self, name: str) -> str:
+        """Tell where a caller would look for a top-level field: as `locate`, but the texts of a form are in its body."""
+        return "body" if self._form and self.locate(name) == "query" else self.locate(name)
 
     def message(self, values: tuple[str, ...], query: bytes, payload: Payload | None) -> Message[Any]:
         """Make the message of a request.

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -389,7 +389,7 @@ class OutgoingClient:
 
 
 @contextmanager
-def _failures(seconds: float) -> Iterator[None]:
+def _failures(seconds: float) -> Generator[None]:
     """Turn what httpx and the system raise into the errors of this module."""
     try:
         yield

@@ -11,6 +11,8 @@ from core.kernel.errors import InvalidArgument
 
 DEFAULT_LIMIT = 50
 MOST = 200
+MOST_INTEGER = 2**63 - 1
+"""Largest number that a column of either database holds."""
 
 
 def page_limit(limit: int | None, *, default: int = DEFAULT_LIMIT, most: int = MOST) -> int:
@@ -27,7 +29,7 @@ def decode_cursor(cursor: str, *kinds: type) -> tuple[str | int, ...] | None:
     """Return the columns of a cursor; None for the first page.
 
     Raises:
-        InvalidArgument: The cursor is not one of this list.
+        InvalidArgument: The cursor is not one of this list, or holds what no column can.
     """
     if not cursor:
         return None
@@ -36,6 +38,13 @@ def decode_cursor(cursor: str, *kinds: type) -> tuple[str | int, ...] | None:
     except (ValueError, binascii.Error, UnicodeError):
         key = None
     parts = cast("list[str | int]", key) if isinstance(key, list) else []
-    if [type(part) for part in parts] != list(kinds):
+    if [type(part) for part in parts] != list(kinds) or not all(_fits(part) for part in parts):
         raise InvalidArgument("invalid cursor", field="cursor")
     return tuple(parts)
+
+
+def _fits(part: str | int) -> bool:
+    """Whether a column can hold it: texts of databases have neither zero bytes nor halves of surrogate pairs."""
+    if isinstance(part, int):
+        return abs(part) <= MOST_INTEGER
+    return "\0" not in part and not any("\ud800" <= letter <= "\udfff" for letter in part)

@@ -89,7 +89,8 @@ class Live(BaseModel):
     queue_events: int = Field(default=256, description="Events that may wait for one subscriber before it has lagged.")
     ping_seconds: float = Field(default=30.0, description="Seconds between pings on WebSockets.")
     offline_after_seconds: float = Field(
-        default=60.0, description="Seconds of silence after which a board that only posts is offline."
+        default=60.0,
+        description="Seconds of silence after which a board is offline; one whose connection ended is told to its owner then.",
     )
 
 

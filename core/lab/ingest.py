@@ -60,7 +60,7 @@ class LabIngest:
         experiments: ExperimentDirectory,
         clock: Clock,
         *,
-        readings: Readings,
+        readings: Readings | None = None,
         hooks: Hooks | None = None,
         rules: Rules | None = None,
     ) -> None:
@@ -72,7 +72,7 @@ class LabIngest:
         self._hooks = hooks
         self._rules = rules
         self._last_us = 0
-        self._readings = readings
+        self._readings = Readings() if readings is None else readings
 
     async def store(self, org_id: str, values: Iterable[tuple[str, float]], *, client_id: str | None = None) -> int:
         """Store finite values of events, given by their public ids, in one commit at one time of the server.

@@ -1,4 +1,7 @@
-"""Packages: wheels that bring plugins. A row comes after its folder and goes before it; a start deletes folders without a row."""
+"""Packages: wheels that bring plugins.
+
+A row comes after its folder and goes before it; a start deletes folders without a row.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +100,7 @@ class PackageService:
         try:
             async with self._arriving.receive(bytes_of(first, requests), MOST_BYTES) as arrived:
                 await self._arriving.place(arrived, staging / name)
-            row, wheel = await self._install(public_id, staging / name)
+                row, wheel = await self._install(public_id, staging / name, arrived.size)
         except TooLarge as error:
             raise TooLarge("Wheel exceeds maximum size (50 MB).", limit_bytes=MOST_BYTES) from error
         finally:
@@ -127,7 +130,7 @@ class PackageService:
         told = f"Plugin package '{name}' uninstalled. Restart the controller to apply."
         return StatusResponse(status="success", message=told)
 
-    async def _install(self, public_id: str, file: Path) -> tuple[PackageRow, Wheel]:
+    async def _install(self, public_id: str, file: Path, size: int) -> tuple[PackageRow, Wheel]:
         """Check a wheel and make its folder and its row, or neither."""
         try:
             wheel = await asyncio.to_thread(inspect, file)
@@ -143,7 +146,7 @@ class PackageService:
                 normal_name=canonicalize_name(wheel.name),
                 version=wheel.version[:100],
                 file_name=file.name,
-                file_size=file.stat().st_size,
+                file_size=size,
                 created_us=self._clock.now_us(),
             )
             await self._insert(row, wheel)
@@ -157,8 +160,7 @@ class PackageService:
             async with self._database.unit_of_work() as session:
                 session.add(row)
                 await session.flush()
-                assert row.id is not None
-                session.add_all([PackagePluginRow(plugin_id=plugin, package_id=row.id) for plugin in wheel.plugins])
+                session.add_all([PackagePluginRow(plugin_id=plugin, package_id=row.id or 0) for plugin in wheel.plugins])
         except Exception as error:
             if is_unique_violation(error):
                 raise _taken(row.package_name) from error

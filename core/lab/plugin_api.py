@@ -1,4 +1,6 @@
-"""What a plugin is. A plugin is written against this module alone, which needs nothing but the standard library:
+"""What a plugin is.
+
+A plugin is written against this module alone, which needs nothing but the standard library:
 
     class Oven(DevicePlugin):
         meta = PluginMeta(id="oven", name="Oven", version="1.0.0", vendor="Ovens Ltd", description="Reads an oven.")

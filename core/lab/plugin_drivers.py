@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import structlog
 
@@ -115,7 +115,10 @@ class PluginProcess:
     """A process that holds plugins. A call that takes too long ends it."""
 
     def __init__(self, process: Process, seconds: float) -> None:
+        if process.stdin is None or process.stdout is None or process.stderr is None:
+            raise ValueError("the process has no pipes")
         self._process = process
+        self._in, self._out, self._err = process.stdin, process.stdout, process.stderr
         self._seconds = seconds
         self._said: deque[str] = deque(maxlen=5)
         self._asked = 0
@@ -175,13 +178,11 @@ class PluginProcess:
         await asyncio.gather(self._listening, return_exceptions=True)
 
     async def _exchange(self, request: dict[str, object]) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._asked += 1
-        self._process.stdin.write(json.dumps({**request, "id": self._asked}).encode() + b"\n")
-        await self._process.stdin.drain()
+        self._in.write(json.dumps({**request, "id": self._asked}).encode() + b"\n")
+        await self._in.drain()
         # Before it may stand the answer to a request that nobody waits for any more.
-        while line := await self._process.stdout.readline():
+        while line := await self._out.readline():
             answer: Any = json.loads(line)
             if isinstance(answer, dict) and answer.pop("id", None) == self._asked:  # pyright: ignore[reportUnknownMemberType]
                 return answer  # pyright: ignore[reportUnknownVariableType]
@@ -194,9 +195,8 @@ class PluginProcess:
 
     async def _listen(self) -> None:
         """Take what a plugin prints, so that it never waits for a reader; the last of it explains its end."""
-        assert self._process.stderr is not None
         rest = b""
-        while chunk := await self._process.stderr.read(65_536):
+        while chunk := await self._err.read(65_536):
             *lines, rest = (rest + chunk)[-65_536:].split(b"\n")
             for line in lines:
                 self._said.append(line.decode(errors="replace")[:300])
@@ -242,7 +242,7 @@ class ProcessDriver:
         finally:
             await asyncio.shield(self._process.stop())
 
-    async def _call(self, do: str, **fields: object) -> dict[str, Any]:
+    async def _call(self, do: str, **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON
         if self._process is None:
             raise PluginFailed("it is not open")
         return await self._process.call(do, **fields)
@@ -256,40 +256,50 @@ async def describe(place: Place, seconds: float) -> list[dict[str, Any]]:
     """
     process = await PluginProcess.start(place, seconds)
     try:
-        found = (await process.call("describe", seconds=_START_SECONDS)).get("plugins")
+        answer = await process.call("describe", seconds=_START_SECONDS)
     finally:
         await asyncio.shield(process.stop())
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    return [one for one in _items(answer.get("plugins")) if one]
+
+
+def _members(found: object) -> dict[str, Any]:
+    """Return a JSON object as such; nothing of what is none."""
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+
+
+def _items(found: object) -> list[dict[str, Any]]:
+    return [_members(one) for one in cast("list[object]", found)] if isinstance(found, list) else []
 
 
 def _finite(values: object) -> dict[str, float]:
-    if not isinstance(values, Mapping):
-        raise PluginFailed("what it read is no mapping of channels to numbers")
-    kept: dict[str, float] = {}
-    for name, value in values.items():
-        if isinstance(value, int | float) and math.isfinite(value):
-            kept[str(name)] = float(value)
-    return kept
+    """Return the numbers among values that were read; a plugin has no number to tell by leaving it out, or by NaN."""
+    return {
+        str(name): float(value)
+        for name, value in _members(values).items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    }
 
 
 def _channels(found: object) -> list[Channel]:
     """Return channels as a process told them, checked as those of a stranger."""
-    if not isinstance(found, list) or len(found) > MOST_CHANNELS:
-        raise PluginFailed(f"its channels are no list of at most {MOST_CHANNELS}")
-    channels: list[Channel] = []
-    for one in found:
-        try:
-            channel = Channel(
-                str(one["id"])[:100],
-                str(one.get("name") or one["id"])[:255],
-                str(one.get("direction") or "input"),
-                str(one.get("unit") or "1")[:50],
-                float(one.get("low", 0.0)),
-                float(one.get("high", 100.0)),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise PluginFailed("one of its channels makes no sense") from None
-        if channel.direction not in DIRECTIONS or not (math.isfinite(channel.low) and math.isfinite(channel.high)):
-            raise PluginFailed(f"channel {channel.id} has no such direction or no range")
-        channels.append(channel)
-    return channels
+    said = _items(found)
+    if len(said) > MOST_CHANNELS:
+        raise PluginFailed(f"it has more than {MOST_CHANNELS} channels")
+    return [_channel(one) for one in said]
+
+
+def _channel(said: dict[str, Any]) -> Channel:
+    try:
+        channel = Channel(
+            str(said["id"])[:100],
+            str(said.get("name") or said["id"])[:255],
+            str(said.get("direction") or "input"),
+            str(said.get("unit") or "1")[:50],
+            float(said.get("low", 0.0)),
+            float(said.get("high", 100.0)),
+        )
+    except (KeyError, TypeError, ValueError):
+        raise PluginFailed("one of its channels makes no sense") from None
+    if not channel.id or channel.direction not in DIRECTIONS or not math.isfinite(channel.low + channel.high):
+        raise PluginFailed(f"channel {channel.id} has no id, no such direction or no range")
+    return channel

@@ -1,22 +1,22 @@
 """The process in which a plugin runs that is not part of Busbar.
 
 Run by path, not imported: it needs the standard library alone, and finds the plugins of one folder (`--site`), or else those of
-the environment of its interpreter. It answers each line of standard input, a JSON object, with one on standard output, in order:
+the environment of its interpreter. It answers each line of standard input, a JSON object, with one on standard output:
 
-    {"do": "describe"}                                        -> {"plugins": [{"id": ..., "meta": {...}} | {"id": ..., "error": ...}]}
-    {"do": "open", "plugin": id, "config": {...}, "demo": b}  -> {"channels": [{...}]}
-    {"do": "connect"} / {"do": "close"}                       -> {}
-    {"do": "read"}                                            -> {"values": {"channel": number}}
-    {"do": "write", "channel": id, "value": number}           -> {}
+    {"do": "describe"}                          {"plugins": [{"id": id, "meta": {...}} or {"id": id, "error": text}]}
+    {"do": "open", "plugin": id, "config": {...}, "demo": true}                                    {"channels": [{...}]}
+    {"do": "connect"} and {"do": "close"}                                                                             {}
+    {"do": "read"}                                                                         {"values": {channel: number}}
+    {"do": "write", "channel": channel, "value": number}                                                              {}
 
-A failure is answered with {"error": text}; `id` of a request is that of its answer. It ends with its input, whatever the plugin is doing.
+A failure is answered with {"error": text}; `id` of a request is that of its answer. It ends with its input, whatever the plugin
+is doing.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib.metadata
 import importlib.util
 import inspect
 import json
@@ -26,6 +26,7 @@ import sys
 import threading
 import types
 from dataclasses import asdict, is_dataclass
+from importlib.metadata import EntryPoint, distributions
 from pathlib import Path
 from typing import Any
 
@@ -124,18 +125,13 @@ class _Host:
         await _ended(self._plugin.disconnect())
         return {}
 
-    def _points(self) -> list[importlib.metadata.EntryPoint]:
-        where = {} if self._site is None else {"path": [str(self._site)]}
-        found = [
-            point
-            for distribution in importlib.metadata.distributions(**where)
-            for point in distribution.entry_points
-            if point.group == GROUP
-        ]
-        return list({point.name: point for point in reversed(found)}.values())
+    def _points(self) -> list[EntryPoint]:
+        found = distributions() if self._site is None else distributions(path=[str(self._site)])
+        points = [point for distribution in found for point in distribution.entry_points if point.group == GROUP]
+        return list({point.name: point for point in reversed(points)}.values())
 
 
-def _loaded(point: importlib.metadata.EntryPoint) -> Any:
+def _loaded(point: EntryPoint) -> Any:  # noqa: ANN401 - a stranger's class
     plugin = point.load()
     missing = [name for name in ("meta", "configure", "connect", "read", "write", "disconnect") if not hasattr(plugin, name)]
     if not isinstance(plugin, type) or missing:
@@ -143,7 +139,7 @@ def _loaded(point: importlib.metadata.EntryPoint) -> Any:
     return plugin
 
 
-def _described(point: importlib.metadata.EntryPoint) -> dict[str, Any]:
+def _described(point: EntryPoint) -> dict[str, Any]:
     try:
         meta = _fields(_loaded(point).meta)
     except Exception as error:  # noqa: BLE001 - one that cannot be loaded is skipped, whatever the reason
@@ -151,13 +147,13 @@ def _described(point: importlib.metadata.EntryPoint) -> dict[str, Any]:
     return {"id": point.name, "meta": {**meta, "id": point.name}}
 
 
-def _fields(thing: Any) -> dict[str, Any]:
+def _fields(thing: object) -> dict[str, Any]:
     if is_dataclass(thing) and not isinstance(thing, type):
         return asdict(thing)
     return {name: value for name, value in vars(thing).items() if not name.startswith("_")}
 
 
-async def _ended(result: Any) -> Any:
+async def _ended(result: Any) -> Any:  # noqa: ANN401 - what a stranger's method returns
     """Return what a method returned, whether it is a coroutine or not."""
     return await result if inspect.isawaitable(result) else result
 

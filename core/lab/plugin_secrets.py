@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any, cast
 
 MASK = "***"
 _SECRET = re.compile(
@@ -21,11 +22,10 @@ def masked(config_json: str | None) -> str | None:
         return MASK
 
 
-def _masked(value: object) -> object:
+def _masked(value: Any) -> object:  # noqa: ANN401 - any JSON
     if isinstance(value, dict):
-        return {
-            name: MASK if _SECRET.search(str(name)) and inner is not None else _masked(inner) for name, inner in value.items()
-        }
+        members = cast("dict[str, Any]", value).items()
+        return {name: MASK if _SECRET.search(name) and inner is not None else _masked(inner) for name, inner in members}
     if isinstance(value, list):
-        return [_masked(inner) for inner in value]
+        return [_masked(inner) for inner in cast("list[Any]", value)]
     return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import psutil
 
@@ -59,9 +60,8 @@ def _measure() -> dict[str, float]:
 
 def _temperature() -> float | None:
     """Return the temperature of the processor; None where no sensor tells it."""
-    ask = getattr(psutil, "sensors_temperatures", None)
-    sensors = {} if ask is None else ask()
+    sensors: dict[str, list[Any]] = getattr(psutil, "sensors_temperatures", dict)()
     for name in ("coretemp", "k10temp", "cpu_thermal", "zenpower"):
         if sensors.get(name):
-            return sensors[name][0].current
+            return float(sensors[name][0].current)
     return None

@@ -53,7 +53,7 @@ FIELDS = ("instance_name", "demo_mode", "enabled", "config_json")
 class PluginService:
     """Keeps instances and their channels."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts that an instance touches
         self,
         database: Database,
         directory: PluginDirectory,

@@ -70,8 +70,9 @@ def _release(answer: Answer) -> Release:
     if answer.status != _FOUND:
         return Release(error=None if answer.status == _NONE else f"GitHub API returned {answer.status}")
     found: dict[str, Any] = orjson.loads(answer.body)
-    assets = found.get("assets") or []
-    bundle = next((asset for asset in assets if _is_bundle(str(asset.get("name", "")))), {})
+    assets: list[dict[str, Any]] = found.get("assets") or []
+    nothing: dict[str, Any] = {}
+    bundle = next((asset for asset in assets if _is_bundle(str(asset.get("name", "")))), nothing)
     tag = found.get("tag_name")
     return Release(
         version=str(tag).removeprefix("v") if tag else None,

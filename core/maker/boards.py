@@ -44,6 +44,8 @@ from gen.busbar.maker.v1.boards_pb import (
 
 Deleting = Callable[[AsyncSession, str], Awaitable[None]]
 """Removes, in the unit of work that deletes a board, what hangs on it."""
+Leaving = Callable[["KnownBoard", int], None]
+"""Is told of a board whose connection has ended, and when."""
 
 MOST_NAME = 80
 TOKEN_SCOPES = ("boards:read", "pins:read", "pins:write", "write")
@@ -83,12 +85,17 @@ class BoardService:
         self._offline_after_us = int(settings.live.offline_after_seconds * MICROSECONDS)
         self._attachments = attachments
         self._deleting: list[Deleting] = []
+        self._leaving: list[Leaving] = []
         self._known: dict[str, KnownBoard] = {}
         self._left: dict[int, int] = {}
 
     def on_delete(self, work: Deleting) -> None:
         """Let work be done in the unit of work that deletes a board, before the board itself goes."""
         self._deleting.append(work)
+
+    def on_leave(self, listener: Leaving) -> None:
+        """Call a listener whenever the connection of a board has ended."""
+        self._leaving.append(listener)
 
     async def require(self, board_id: str, caller: Principal, least: Role = Role.VIEWER) -> KnownBoard:
         """Return a board that the caller may see; from memory after the first time.
@@ -301,9 +308,15 @@ class BoardService:
         alive = self._clock.now_us() - seen < self._offline_after_us and seen > self._left.get(device_id, 0)
         return "online" if alive else "offline"
 
-    def left(self, device_id: int) -> None:
+    def left(self, board: KnownBoard) -> None:
         """Note that the connection of a board has ended: it is offline until it is heard from again."""
-        self._left[device_id] = self._clock.now_us()
+        now = self._left[board.device_id] = self._clock.now_us()
+        for listener in self._leaving:
+            listener(board, now)
+
+    def heard_since(self, device_id: int, at_us: int) -> bool:
+        """Whether a board is connected, or was heard from after a time."""
+        return self._signals.online(device_id) or (self.last_seen_us(device_id) or 0) > at_us
 
     def last_seen_us(self, device_id: int) -> int | None:
         """Return when a board was last heard from."""

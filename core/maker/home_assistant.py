@@ -12,14 +12,18 @@ from typing import cast
 import msgspec
 from protobuf.wkt import Value
 
+from core.homes.announcements import Json
 from core.kernel.call import Call
 from core.kernel.clock import to_timestamp
 from core.kernel.errors import InvalidArgument
 from core.maker.access import Role
 from core.maker.boards import BoardService, KnownBoard
+from core.maker.home_entities import entity_of
+from core.maker.home_widgets import HomeWidgets
 from core.maker.pin_values import MOST_TEXT, Scalar
 from core.maker.pins import PinService
 from core.maker.tables import BoardRow
+from core.storage.database import Database
 from gen.busbar.maker.v1.home_assistant_pb import (
     HomeBoard,
     HomeBoardPin,
@@ -40,14 +44,19 @@ OFF_WORDS = {"", "0", "false", "off", "no", "closed"}
 class HomeAssistantService:
     """Serves Home Assistant's REST sensors, switches and commands."""
 
-    def __init__(self, boards: BoardService, pins: PinService) -> None:
+    def __init__(self, database: Database, boards: BoardService, pins: PinService, widgets: HomeWidgets) -> None:
+        self._database = database
         self._boards = boards
         self._pins = pins
+        self._widgets = widgets
 
     async def list_home_boards(self, request: ListHomeBoardsRequest, call: Call) -> ListHomeBoardsResponse:
         """List the boards that the key may see with their written pins."""
         del request
-        return ListHomeBoardsResponse(boards=[self._board(row) for row in await self._boards.visible(call.caller)])
+        rows = await self._boards.visible(call.caller)
+        async with self._database.read() as session:
+            bound = await self._widgets.bound(session, [row.id for row in rows])
+        return ListHomeBoardsResponse(boards=[self._board(row, bound[row.id]) for row in rows])
 
     async def read_home_pin(self, request: ReadHomePinRequest, call: Call) -> HomePin:
         """Read one pin."""
@@ -65,7 +74,7 @@ class HomeAssistantService:
         written = await self._pins.write(board, [(request.pin, value)], by="ha", client_id=call.client_id)
         return self._pin(board, written[0])
 
-    def _board(self, row: BoardRow) -> HomeBoard:
+    def _board(self, row: BoardRow, bound: dict[int, Json]) -> HomeBoard:
         board = KnownBoard(row.id, row.org_id, row.owner_id, row.device_id)
         available = self._boards.status(row.device_id) == "online"
         return HomeBoard(
@@ -74,7 +83,7 @@ class HomeAssistantService:
             board_type=row.board_type,
             available=available,
             last_seen_at=to_timestamp(self._boards.last_seen_us(row.device_id)),
-            pins=[_listed(pin, available=available) for pin in self._pins.written(board)],
+            pins=[_listed(pin, bound.get(pin.pin_index), available=available) for pin in self._pins.written(board)],
         )
 
     def _pin(self, board: KnownBoard, pin: Pin) -> HomePin:
@@ -92,8 +101,8 @@ class HomeAssistantService:
         )
 
 
-def _listed(pin: Pin, *, available: bool) -> HomeBoardPin:
-    platform = "binary_sensor" if pin.value_type == "bool" else "sensor"
+def _listed(pin: Pin, widget: Json | None, *, available: bool) -> HomeBoardPin:
+    entity = entity_of(widget, boolean=pin.value_type == "bool")
     return HomeBoardPin(
         pin=pin.pin_index,
         name=f"V{pin.pin_index}",
@@ -104,7 +113,7 @@ def _listed(pin: Pin, *, available: bool) -> HomeBoardPin:
         is_on=_is_on(pin),
         available=available,
         updated_at=pin.updated_at,
-        suggested=HomeSuggestion(platform=platform),
+        suggested=HomeSuggestion(platform=entity.platform, **entity.bounds),
     )
 
 

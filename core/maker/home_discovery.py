@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import cast
 
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from core.documents.documents import Documents
 from core.homes.announcements import Announced, Change, Json, PinSet, Topics
 from core.kernel.call import Call
 from core.kernel.errors import NotFound, PermissionDenied, Unavailable
@@ -18,6 +16,7 @@ from core.maker.events import board_topic, project_topic
 from core.maker.home_assistant import parse_body
 from core.maker.home_entities import HomeDevice, describe
 from core.maker.home_tables import HomeBoardRow
+from core.maker.home_widgets import HomeWidgets
 from core.maker.pins import PINS, PinService
 from core.maker.tables import AttachmentRow, BoardRow
 from core.signals.model import LatestChanged
@@ -38,14 +37,14 @@ class HomeBoards:
         database: Database,
         boards: BoardService,
         pins: PinService,
-        documents: Documents,
+        widgets: HomeWidgets,
         bus: EventBus,
         topics: Topics,
     ) -> None:
         self._database = database
         self._boards = boards
         self._pins = pins
-        self._documents = documents
+        self._widgets = widgets
         self._bus = bus
         self.topics = topics
         self.connected = False
@@ -120,29 +119,20 @@ class HomeBoards:
         return list((await session.exec(query.order_by(col(BoardRow.id)))).all())
 
     async def _all(self, session: AsyncSession) -> list[Announced]:
-        return [await self._announced(session, row) for row in await self._rows(session)]
+        rows = await self._rows(session)
+        bound = await self._widgets.bound(session, [row.id for row in rows])
+        return [self._announced(row, bound[row.id]) for row in rows]
 
-    async def _announced(self, session: AsyncSession, row: BoardRow) -> Announced:
-        board = KnownBoard(row.id, row.org_id, row.owner_id, row.device_id)
-        written = self._pins.written(board)
+    def _announced(self, row: BoardRow, bound: dict[int, Json]) -> Announced:
+        written = self._pins.written(KnownBoard(row.id, row.org_id, row.owner_id, row.device_id))
         device = HomeDevice(row.id, row.name, row.board_type, row.firmware_version)
-        widgets = await self._widgets(session, row.id)
         labels = {pin.pin_index: pin.label for pin in written}
         return Announced(
             row.id,
-            describe(device, labels, widgets, self.topics),
+            describe(device, labels, bound, self.topics),
             self._boards.status(row.device_id) == "online",
             {pin.pin_index: pin.text for pin in written},
         )
-
-    async def _widgets(self, session: AsyncSession, board_id: str) -> list[Json]:
-        attached = select(AttachmentRow.project_id).where(col(AttachmentRow.board_id) == board_id)
-        found: list[Json] = []
-        for project_id in (await session.exec(attached.order_by(col(AttachmentRow.attached_us)))).all():
-            document = await self._documents.current(session, project_id, "widgets")
-            if document is not None:
-                found += cast("list[Json]", cast("Json", document.content)["widgets"])
-        return found
 
     def _pin_set(self, event: LatestChanged) -> PinSet | None:
         board = KnownBoard(event.device.slug, event.org_id, "", event.device.id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import TypedDict, Unpack
 
 from protobuf.wkt import Struct
 from sqlalchemy import func, text
@@ -45,6 +46,22 @@ ON CONFLICT (id) DO NOTHING
 """
 
 
+class More(TypedDict, total=False):
+    """What a notification says besides its title.
+
+    Attributes:
+        body: Text to show.
+        link: Where it leads, relative to the site.
+        data: What programs read.
+        once: Names the cause: however often it is posted, its user is notified once.
+    """
+
+    body: str
+    link: str | None
+    data: dict[str, object]
+    once: str | None
+
+
 class Notices:
     """Posts notifications, makes them, and counts the unread ones."""
 
@@ -54,17 +71,7 @@ class Notices:
         self._bus = bus
         self.handler = Handler(self._make)
 
-    async def post(
-        self,
-        session: AsyncSession,
-        user_id: str,
-        kind: str,
-        title: str,
-        *,
-        body: str = "",
-        link: str | None = None,
-        data: dict[str, object] | None = None,
-    ) -> None:
+    async def post(self, session: AsyncSession, user_id: str, kind: str, title: str, **more: Unpack[More]) -> None:
         """Notify a user once the caller's unit of work is committed. Title and body are cut to what a notification holds.
 
         Raises:
@@ -76,13 +83,13 @@ class Notices:
             "user_id": user_id,
             "kind": kind,
             "title": title[:MOST_TITLE],
-            "body": body[:MOST_BODY],
-            "link": link,
-            "data": data or {},
+            "body": more.get("body", "")[:MOST_BODY],
+            "link": more.get("link"),
+            "data": more.get("data") or {},
         }
         home = select(MembershipRow.org_id).where(col(MembershipRow.user_id) == user_id)
         org_id = (await session.exec(home.order_by(col(MembershipRow.created_us)).limit(1))).first()
-        await self._outbox.enqueue(session, KIND, payload, org_id or "", subject=user_id)
+        await self._outbox.enqueue(session, KIND, payload, org_id or "", subject=user_id, dedupe_key=more.get("once"))
 
     async def _make(self, delivery: Delivery) -> None:
         """Make the notification unless an earlier attempt did, and tell its user."""

@@ -211,7 +211,7 @@ class PinService:
         if self._connected.get(device_id) is connection:
             del self._connected[device_id]
             self.signals.device_disconnected(device_id)
-            self.boards.left(device_id)
+            self.boards.left(connection.board)
             self._tell_status(connection.board, online=False)
 
     def _tell_status(self, board: KnownBoard, *, online: bool) -> None:

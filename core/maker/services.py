@@ -9,7 +9,7 @@ from protobuf import DescService
 from core.documents.documents import Documents
 from core.foundations import Foundations
 from core.homes.announcements import Topics
-from core.maker import notices
+from core.maker import notices, outages
 from core.maker.access import ProjectAccess
 from core.maker.agent_calls import AgentCallService
 from core.maker.agent_keys import AgentKeyService
@@ -32,12 +32,14 @@ from core.maker.firmware import FirmwareService
 from core.maker.handed_in import classroom_role
 from core.maker.home_assistant import HomeAssistantService
 from core.maker.home_discovery import HomeBoards, HomeDiscoveryService
+from core.maker.home_widgets import HomeWidgets
 from core.maker.listings import ListingService
 from core.maker.market import Market
 from core.maker.me import MeService
 from core.maker.notices import Notices
 from core.maker.ota import OtaService
 from core.maker.ota_jobs import EXPIRE_KIND, OtaJobs
+from core.maker.outages import Outages
 from core.maker.payments import PaymentProviders
 from core.maker.people import People
 from core.maker.pins import PinService
@@ -144,6 +146,8 @@ def _ground(found: Foundations) -> Ground:
     )
     posted = Notices(database, found.outbox, bus)
     found.handle(notices.KIND, posted.handler)
+    away = found.keep(Outages(database, found.outbox, posted, boards, clock, settings=found.settings))
+    found.handle(outages.KIND, away.handler)
     jobs = OtaJobs(database, found.outbox, posted, bus, clock)
     found.handle(EXPIRE_KIND, jobs.handler)
     pins = PinService(boards, found.signals, bus, found.limiter, clock, jobs)
@@ -192,10 +196,11 @@ def _agents(found: Foundations, ground: Ground) -> Services:
 
 def _homes(found: Foundations, ground: Ground) -> Services:
     mqtt = found.settings.mqtt
-    announced = HomeBoards(found.database, ground.boards, ground.pins, ground.documents, found.bus, topics=Topics(mqtt.topics))
+    widgets, topics = HomeWidgets(ground.documents), Topics(mqtt.topics)
+    announced = HomeBoards(found.database, ground.boards, ground.pins, widgets, found.bus, topics=topics)
     discovery = HomeDiscoveryService(ground.boards, found.keep(announced), broker_is_set=bool(mqtt.url))
     return [
-        (home_assistant_pb.desc().services[0], HomeAssistantService(ground.boards, ground.pins)),
+        (home_assistant_pb.desc().services[0], HomeAssistantService(found.database, ground.boards, ground.pins, widgets)),
         (home_discovery_pb.desc().services[0], discovery),
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+from sqlalchemy import update as sql_update
 
+from core.lab.plugin_tables import UpdateRow
 from gen.busbar.lab.v1.common_pb import StatusResponse
 from gen.busbar.lab.v1.ota_pb import UploadBundleRequest
 from gen.google.api.httpbody_pb import HttpBody
@@ -27,7 +29,7 @@ Reply = tuple[int, dict[str, str], bytes]
 
 
 @asynccontextmanager
-async def web(replies: dict[str, Reply], *, hold: asyncio.Event | None = None) -> AsyncIterator[str]:
+async def web(replies: dict[str, Reply], *, hold: asyncio.Event | None = None) -> AsyncGenerator[str]:
     """Serve fixed answers by path; those of `/slow` wait for `hold`."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -204,13 +206,11 @@ async def test_of_many_who_apply_an_update_at_once_one_does(admin: httpx.AsyncCl
 
 
 async def test_what_a_stop_interrupted_has_failed_after_the_next_start(start: Start) -> None:
-    from sqlalchemy import text
-
     busbar = await start()
     admin = await sign_in(busbar, (await busbar.person("alice")).email)
     public_id = await update(admin)
     async with busbar.app.database.unit_of_work() as session:
-        await session.execute(text("UPDATE lab_update SET status = 'verifying'"))
+        await session.exec(sql_update(UpdateRow).values(status="verifying"))
     again = await start()
     found = await read(await sign_in(again, "alice@example.com"), public_id)
     assert (found["status"], found["error_message"]) == ("failed", "the server stopped meanwhile")

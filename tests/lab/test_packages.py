@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import stat
 import zipfile
 from collections.abc import AsyncIterator
@@ -160,7 +161,7 @@ BAD = {
     "drive": (wheel(files={"C:/evil.py": b"x"}), "Wheel holds a file that would leave its folder."),
     "link": (wheel(mutate=link), "Wheel holds a file that would leave its folder."),
     "two of one name": (wheel(mutate=twice), "Wheel holds two files of one name."),
-    "bomb": (wheel(files={"bomb.bin": bytes(201 * 1024 * 1024)}), "Wheel is larger than 209,715,200 bytes when it is unpacked."),
+    "bomb": (wheel(files={"bomb": bytes(201 * 1024 * 1024)}), "Wheel is larger than 209,715,200 bytes when it is unpacked."),
     "many files": (wheel(files={f"f{n}": b"" for n in range(2_000)}), "Wheel holds more than 2,000 files."),
     "wrong hash": (
         wheel(record={"oven_plugin.py": "sha256=" + "A" * 43}),
@@ -226,8 +227,6 @@ class Oven(DevicePlugin):
     meta = PluginMeta(id="oven", name=f"{os.getpid()} {found} {secrets}", version="1")
 """
     assert (await upload(admin, wheel(code=code))).status_code == 201
-    import os
-
     name = next(one["name"] for one in (await admin.get("/api/v1/plugins/available")).json() if one["id"] == "oven")
     pid, _, rest = name.partition(" ")
     assert (int(pid) != os.getpid(), rest) == (True, "[] []")
@@ -271,7 +270,7 @@ async def test_a_wheel_comes_in_chunks_over_grpc(busbar: Running, alice: Person,
     answer = await send(chunks(f"/some/folder/{file_of()}", wheel()), metadata=client.metadata, timeout=20)
     assert answer.message.startswith("Plugin package 'oven-plugin' v1.0.0 installed (")
     assert len(await uploaded(admin)) == 1
-    with pytest.raises(grpc.aio.AioRpcError, match="no valid ZIP|not a valid ZIP"):
+    with pytest.raises(grpc.aio.AioRpcError, match="not a valid ZIP"):
         await send(chunks("x-1-py3-none-any.whl", b"nonsense"), metadata=client.metadata, timeout=20)
 
 

@@ -63,7 +63,7 @@ async def test_an_instance_has_a_channel_and_an_event_for_each_thing_that_its_pl
     for channel in channels:
         event = events[channel["event_public_id"]]
         direction, unit, low, high = SIMULATED[channel["channel_id"]]
-        assert event["name"] == f"Rig – {channel['channel_name']}"
+        assert event["name"] == f"Rig – {channel['channel_name']}"  # noqa: RUF001 - as clients expect it
         assert (event["min_value"], event["max_value"], event["unit"]) == (low, high, unit)
         assert event["type"] == {"input": "sensor", "output": "actuator"}[direction]
 
@@ -78,7 +78,7 @@ async def test_the_system_monitor_has_seven_channels_and_makes_no_events_where_n
 
 
 async def test_an_event_of_the_name_that_a_channel_wants_is_used_again(admin: httpx.AsyncClient) -> None:
-    event = await make_event(admin, "Rig – Humidity", unit="mine")
+    event = await make_event(admin, "Rig – Humidity", unit="mine")  # noqa: RUF001 - as clients expect it
     made = await instance(admin)
     humidity = next(one for one in made["channel_mappings"] if one["channel_id"] == "humidity")
     assert humidity["event_public_id"] == event

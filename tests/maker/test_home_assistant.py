@@ -106,6 +106,40 @@ async def test_the_list_shows_boards_and_written_pins(home: httpx.AsyncClient, b
     assert (pin["pin"], pin["state"], pin["numeric"], pin["is_on"]) == (0, "21.5", 21.5, True)
 
 
+WIDGETS = [
+    {"type": "GAUGE", "pinIndex": 0},
+    {"type": "BUTTON", "pinIndex": 1, "config": {"mode": "switch"}},
+    {"type": "SLIDER", "pinIndex": 2, "min": 0, "max": 255, "step": 0.5},
+    {"type": "STEP", "pinIndex": 3, "max": 9},
+    {"type": "BUTTON", "pinIndex": 4, "config": {"mode": "push"}},
+    {"type": "SLIDER", "pinIndex": 5, "pinType": "analog"},
+    {"type": "LED", "pinIndex": 6},
+]
+
+
+async def test_the_widget_of_a_pin_says_what_it_could_be(
+    busbar: Running, alice: Person, home: httpx.AsyncClient, bench: Any
+) -> None:
+    user = busbar.http(alice.session)
+    project = (await user.post("/api/projects", json={"name": "Bench"})).json()["id"]
+    await user.post(f"/api/projects/{project}/boards/{bench.id}")
+    widgets = [{**widget, "boardId": bench.id} for widget in WIDGETS]
+    assert (await user.put(f"/api/projects/{project}/widgets", json={"widgets": widgets})).status_code == 200
+    for pin in range(8):
+        await user.put(f"/api/boards/{bench.id}/pins/{pin}", json={"value": pin > 5})
+    board = (await home.get("/api/ha/boards")).json()["boards"][0]
+    assert [tuple(pin["suggested"].values()) for pin in board["pins"]] == [
+        ("sensor", None, None, None),
+        ("switch", None, None, None),
+        ("number", 0, 255, 0.5),
+        ("number", None, 9, None),
+        ("sensor", None, None, None),
+        ("binary_sensor", None, None, None),
+        ("sensor", None, None, None),
+        ("binary_sensor", None, None, None),
+    ]
+
+
 async def test_the_write_counts_as_home_assistants(busbar: Running, alice: Person, home: httpx.AsyncClient, bench: Any) -> None:
     await home.post(f"/api/ha/board/{bench.id}/pin/0", content=b"ON")
     assert (await busbar.http(alice.session).get(f"/api/boards/{bench.id}/pins/0")).json()["updatedBy"] == "ha"

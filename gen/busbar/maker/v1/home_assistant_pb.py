@@ -363,25 +363,27 @@ class HomeSuggestion(Message[_HomeSuggestionFields]):
 
     Attributes:
         platform:
-            Platform of the entity.
+            Platform of the entity, by the widget that is bound to the pin in a project that has the board: `switch` for a button that
+            stays as it was set, `number` for a slider or stepper, `sensor` for every other. Without a widget `binary_sensor` for a pin
+            whose value is true or false, and `sensor` for the rest.
 
             ```proto
             string platform = 1;
             ```
         min:
-            Smallest value, of numbers.
+            Smallest value, of numbers; null when the widget says none.
 
             ```proto
             optional double min = 2;
             ```
         max:
-            Largest value, of numbers.
+            Largest value, of numbers; null when the widget says none.
 
             ```proto
             optional double max = 3;
             ```
         step:
-            Distance between values, of numbers.
+            Distance between values, of numbers; null when the widget says none.
 
             ```proto
             optional double step = 4;

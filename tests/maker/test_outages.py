@@ -1,0 +1,124 @@
+"""Owners are told of boards that go away and stay away, once for each outage."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import and_, or_
+from sqlmodel import col, select
+
+from core.maker.outages import KIND
+from core.outbox.tables import OutboxRow
+from tests.conftest import Person, Running, Start
+from tests.maker.workshop import socket_of
+
+AFTER = 60.0
+
+
+async def outages(busbar: Running) -> list[str]:
+    """Return the states of the looks at boards that went away, oldest first."""
+    async with busbar.app.database.read() as session:
+        query = (
+            select(OutboxRow.state).where(col(OutboxRow.kind) == KIND).order_by(col(OutboxRow.created_us), col(OutboxRow.id))
+        )
+        return list((await session.exec(query)).all())
+
+
+async def until(busbar: Running, wanted: Callable[[list[str]], bool]) -> None:
+    """Wait until the looks at boards are as wanted; the outbox tells nobody when it has carried something out."""
+    async with asyncio.timeout(20):
+        while not wanted(await outages(busbar)):
+            busbar.app.outbox.notify()
+            await asyncio.sleep(0.01)
+
+
+async def come_and_go(busbar: Running, board: Any, times: int) -> None:
+    """Let a board connect and leave; returns when every outage is noted."""
+    before = len(await outages(busbar))
+    for number in range(1, times + 1):
+        async with socket_of(busbar, board.id, board.device_token):
+            pass
+        await until(busbar, lambda rows, wanted=before + number: len(rows) == wanted)
+
+
+async def told(busbar: Running, person: Person) -> list[dict[str, Any]]:
+    """Return what somebody is told of, newest first, once every look and every notification was carried out."""
+    async with asyncio.timeout(20):
+        while True:
+            busbar.app.outbox.notify()
+            async with busbar.app.database.read() as session:
+                due = and_(col(OutboxRow.state) == "pending", col(OutboxRow.next_attempt_us) <= busbar.clock.now_us())
+                open_rows = select(OutboxRow.id).where(or_(due, col(OutboxRow.state) == "leased"))
+                if not (await session.exec(open_rows)).all():
+                    break
+            await asyncio.sleep(0.01)
+    found = (await busbar.http(person.session).get("/api/me/notifications")).json()["notifications"]
+    return [one for one in found if one["kind"] == "board.offline"]
+
+
+async def test_a_board_that_stays_away_is_told_once(busbar: Running, alice: Person, eve: Person, bench: Any) -> None:
+    await come_and_go(busbar, bench, 1)
+    assert await told(busbar, alice) == []
+    busbar.clock.forward(seconds=AFTER + 1)
+    (notice,) = await told(busbar, alice)
+    busbar.clock.forward(seconds=AFTER + 1)
+    assert await told(busbar, alice) == [notice]
+    assert (notice["title"], notice["link"]) == ("Bench is offline", f"/boards/{bench.id}")
+    assert notice["data"]["boardId"] == bench.id
+    assert notice["data"]["since"].endswith("Z")
+    assert await told(busbar, eve) == []
+
+
+async def test_a_board_that_comes_back_in_time_had_no_outage(busbar: Running, alice: Person, bench: Any) -> None:
+    await come_and_go(busbar, bench, 3)
+    async with socket_of(busbar, bench.id, bench.device_token):
+        busbar.clock.forward(seconds=AFTER + 1)
+        assert await told(busbar, alice) == []
+    await until(busbar, lambda rows: rows == ["delivered"] * 3 + ["pending"])
+
+
+async def test_a_board_that_is_heard_from_over_another_door_is_there(busbar: Running, alice: Person, bench: Any) -> None:
+    await come_and_go(busbar, bench, 1)
+    body = {"source_id": bench.id, "points": [{"metric": "V1", "value": 1}]}
+    assert (await busbar.http(**{"x-api-key": bench.device_token}).post("/ingest", json=body)).status_code == 200
+    busbar.clock.forward(seconds=AFTER + 1)
+    assert await told(busbar, alice) == []
+
+
+async def test_each_outage_is_told_by_itself(busbar: Running, alice: Person, bench: Any) -> None:
+    for number in (1, 2):
+        await come_and_go(busbar, bench, 2)
+        busbar.clock.forward(seconds=AFTER + 1)
+        assert len(await told(busbar, alice)) == number
+
+
+async def test_of_a_deleted_board_nothing_is_told(busbar: Running, alice: Person, bench: Any) -> None:
+    await come_and_go(busbar, bench, 1)
+    assert (await busbar.http(alice.session).delete(f"/api/boards/{bench.id}")).status_code == 200
+    busbar.clock.forward(seconds=AFTER + 1)
+    assert await told(busbar, alice) == []
+
+
+@pytest.mark.parametrize("returns", [True, False])
+async def test_boards_have_time_to_come_back_after_the_server_was_away(start: Start, *, returns: bool) -> None:
+    busbar = await start()
+    alice = await busbar.person("alice")
+    board = await busbar.board(alice)
+    async with socket_of(busbar, board.id, board.device_token):
+        await busbar.server.stop(1)
+    await busbar.app.close()
+    again = await start()
+    again.clock.forward(seconds=AFTER + 1)
+    await again.app.found.start_parts()
+    assert await told(again, alice) == []
+    assert await outages(again) == ["delivered", "pending"]
+    if returns:
+        async with socket_of(again, board.id, board.device_token):
+            again.clock.forward(seconds=AFTER + 1)
+            assert await told(again, alice) == []
+    else:
+        again.clock.forward(seconds=AFTER + 1)
+        assert len(await told(again, alice)) == 1
