@@ -7,7 +7,7 @@ go. So all three have one set of rules for names, types and errors.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple, cast
@@ -39,10 +39,9 @@ from adapters.rest.routing import Template
 from adapters.rest.violations import find, integer, scalar_fault
 from core.kernel.errors import FieldViolation, InvalidArgument
 from core.kernel.rpc import Rpc, verb_and_path
-from core.kernel.validation import invalid, validate, violations
+from core.kernel.validation import invalid, violations
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
 from gen.busbar.api.v1.options_pb import ext_header, ext_prefix
-from gen.google.api.field_behavior_pb import FieldBehavior, ext_field_behavior
 from gen.google.api.http_pb import HttpRule
 from gen.google.api.httpbody_pb import HttpBody
 
@@ -107,8 +106,6 @@ class Binding:
         self._headers = {header.encode(): f for f in desc.fields if (header := header_of(f))}
         self._prefixed = prefixed(desc)
         self._folded = opaque.concerns(desc)
-        # An empty list and one that was left out are the same to a message; only the body tells.
-        self._lists = [f for f in desc.fields if _is_required_list(f)] if rule.body == "*" and not self.raw else []
         self._bound = frozenset(p.path[0] for p in self.variables if len(p.path) == 1)
         self.reads_json = lenient and rule.body == "*" and not (self.raw or self.opaque)
         self._needs_body = self.reads_json and (
@@ -152,7 +149,6 @@ class Binding:
         if payload is not None and payload.binary and not self.opaque and not self.raw:
             return self._from_binary(payload.data, value)
         message = _decode(self.request, value)
-        self._require_lists(value, message)
         if mask is not None:
             message.update_mask = mask  # pyright: ignore[reportAttributeAccessIssue] - `masked` says that it has one
         if self.opaque and payload is not None:
@@ -184,12 +180,6 @@ class Binding:
         faults = [*faults, *(v for v in rest if v.path and v.path[:1] not in known and v.rule != "required")]
         order = [field.name for field in self._desc.fields]
         return tuple(sorted(faults, key=lambda fault: order.index(str(fault.path[0])) if fault.path else -1))
-
-    def _require_lists(self, value: dict[str, Any], message: Message[Any]) -> None:
-        """Refuse a body that leaves out lists which it must have, and tell what else is wrong with it."""
-        absent = [f.name for f in self._lists if value.get(f.name) is None and value.get(f.json_name) is None]
-        if absent:
-            raise invalid((*_required_lists(absent), *_other_faults(message, absent)))
 
     def _body_value(self, payload: Payload, faults: list[FieldViolation]) -> dict[str, Any]:
         """Return the members that a body of JSON names; none of a body that is something else."""
@@ -319,23 +309,6 @@ def _decode(cls: type[Message[Any]], value: dict[str, Any]) -> Message[Any]:
     except (TypeError, ValueError, OverflowError) as error:
         faults = tuple(find(cls.desc(), value)) or (_fault(cls.desc(), str(error)),)
         raise invalid(faults) from error
-
-
-def _is_required_list(field: DescField) -> bool:
-    behaviors = field.proto.options[ext_field_behavior] if field.proto.options else []
-    return isinstance(field.value, DescFieldValueList) and FieldBehavior.REQUIRED in behaviors
-
-
-def _required_lists(names: list[str]) -> Iterator[FieldViolation]:
-    return (FieldViolation((name,), "required", "required") for name in names)
-
-
-def _other_faults(message: Message[Any], names: list[str]) -> Iterator[FieldViolation]:
-    """Yield what else is wrong with a message that lacks some fields, so that all faults are told at once."""
-    try:
-        validate(message)
-    except InvalidArgument as error:
-        yield from (violation for violation in error.violations if violation.path[:1] not in [(name,) for name in names])
 
 
 def prefixed(message: DescMessage, above: frozenset[str] = frozenset()) -> bool:

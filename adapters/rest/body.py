@@ -47,11 +47,9 @@ def check_length(length: str | None, limit: int) -> None:
         raise too_large(limit)
 
 
-def malformed(message: str, offset: int | None = None) -> InvalidArgument:
-    """Return the refusal of a body that cannot be read, from some character on if that is known."""
-    if offset is None:
-        return InvalidArgument(message, reason=ErrorReason.MALFORMED_BODY)
-    return InvalidArgument(message, reason=ErrorReason.MALFORMED_BODY, offset=offset)
+def malformed(message: str) -> InvalidArgument:
+    """Return the refusal of a body that cannot be read."""
+    return InvalidArgument(message, reason=ErrorReason.MALFORMED_BODY)
 
 
 def inflates(encoding: str | None) -> bool:

@@ -67,10 +67,9 @@ PARTS = {
     "telemetry": Part("^(/api/v1/telemetry|/api/auth/verify-key|/health)", "device"),
     # `pair` could be a source by its form, so its path has the methods of both.
     "recordings": Part("^/api/(sources|sessions|runs|commands|device-tokens)", "device", ("allow_header_conformance",)),
-    # `latest` could be a datapoint by its form, and `link` an event.
-    "lab": Part("^/api/v1/(events|experiments|datapoints|logging|tokens|users)", "user", ("allow_header_conformance",)),
-    # Numbers, switches and times are read leniently here.
-    "lab people": Part("^/api/v1/(users|tokens|logging|auth/(login|me|sso))", "user", (LENIENT,)),
+    # Numbers, switches and times are read leniently here. `latest` could be a datapoint by its form, and `link` an event.
+    "lab": Part("^/api/v1/(events|experiments|datapoints)", "user", (LENIENT, "allow_header_conformance")),
+    "people of the lab": Part("^/api/v1/(users|tokens|logging|auth/(login|me|sso))", "user", (LENIENT,)),
     # What ingest has no use for it does not look at, since devices send all kinds of members.
     "ingest": Part("^(/ingest|/api/ingest)", "device", (LENIENT,)),
 }

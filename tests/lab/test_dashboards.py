@@ -154,7 +154,7 @@ async def test_a_dashboard_needs_a_name(otto: httpx.AsyncClient, body: dict[str,
         ({"widget_type": "pie"}, "widget_type", "enum"),
         ({"w": 0}, "w", "greater_than_equal"),
         ({"h": 13}, "h", "less_than_equal"),
-        ({"title": None}, "title", "missing"),
+        ({"title": None}, "title", "string_type"),
     ],
 )
 async def test_a_widget_is_checked_field_by_field(
