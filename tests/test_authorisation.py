@@ -60,6 +60,7 @@ NEEDED = {
 FURTHER: dict[str, dict[str, Any]] = {
     "RunService.CreateRun": {"name": "x"},
     "HomeDiscoveryService.SetHomeDiscovery": {"enabled": True},
+    "lab.OtaService.CreateUpdate": {"version": "1.0.0"},
     "OtaService.PushOta": {"project_id": "x"},
     "WorkbenchService.Chat": {"message": "x", "project_id": "x"},
     "WorkbenchService.CompleteCode": {"project_id": "x"},
@@ -79,12 +80,11 @@ FURTHER: dict[str, dict[str, Any]] = {
     "ListingService.CreateListing": {"kind": "project"},
     "UserService.CreateUser": {"username": "somebody"},
     "RuleService.TryRule": {"rule_public_id": "x", "since": "2026-01-31T12:00:00Z"},
-    "OtaService.CreateUpdate": {"version": "1.2.3"},
     "WebhookService.CreateWebhook": {"url": "http://a.example/", "events": ["sensor.reading"]},
 }
 """Fields that a request needs though its proto cannot say so, or not in a way that a made-up value would fit."""
 
-FOR_THE_OWNER = {"OtaService.CreateUpdate"}
+FOR_THE_OWNER = {"lab.OtaService.CreateUpdate"}
 """What only the organisation that owns the installation may do."""
 
 
@@ -199,7 +199,6 @@ def example(world: World, method: DescMethod) -> dict[str, Any]:
         "password": PASSWORD, "current_password": PASSWORD, "new_password": f"{PASSWORD}!",
     }  # fmt: skip
     known["public_id"] = world.public_ids.get(method.parent.name, "x")
-    known["username"] = "someone"
     fields: dict[str, Any] = dict(FURTHER.get(name_of(method), {}))
     for field in method.input.fields:
         if FieldBehavior.REQUIRED in behaviors_of(field):

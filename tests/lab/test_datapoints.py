@@ -84,14 +84,14 @@ async def test_a_batch_has_one_time_and_leaves_out_what_does_not_count(admin: ht
     ("body", "where", "kind"),
     [
         ({}, ["body", "datapoints"], "missing"),
-        ({"datapoints": None}, ["body", "datapoints"], "missing"),
+        ({"datapoints": None}, ["body", "datapoints"], "list_type"),
         ({"datapoints": [{"value": 1, "event_public_id": "x"}] * 501}, ["body", "datapoints"], "too_long"),
         (
             {"datapoints": [{"value": 1, "event_public_id": "x"}, {"value": 1}]},
             ["body", "datapoints", 1, "event_public_id"],
             "missing",
         ),
-        ({"datapoints": [{"value": "NaN", "event_public_id": "x"}]}, ["body", "datapoints", 0, "value"], "value_error"),
+        ({"datapoints": [{"value": "NaN", "event_public_id": "x"}]}, ["body", "datapoints", 0, "value"], "finite_number"),
         ({"datapoints": [{"value": "hot", "event_public_id": "x"}]}, ["body", "datapoints"], None),
     ],
 )

@@ -47,13 +47,13 @@ async def test_events_are_listed_in_the_order_in_which_they_were_made(admin: htt
 @pytest.mark.parametrize(
     ("change", "where", "kind"),
     [
-        ({"name": None}, "name", "value_error"),
+        ({"name": None}, "name", "string_type"),
         ({"name": ""}, "name", "string_too_short"),
         ({"name": "n" * 256}, "name", "string_too_long"),
         ({"type": "nonsense"}, "type", "enum"),
         ({"unit": ""}, "unit", "string_too_short"),
-        ({"min_value": "NaN"}, "min_value", "value_error"),
-        ({"max_value": "much"}, "max_value", "model_attributes_type"),
+        ({"min_value": "NaN"}, "min_value", "finite_number"),
+        ({"max_value": "much"}, "max_value", "float_parsing"),
     ],
 )
 async def test_a_value_that_breaks_a_rule_is_named_and_changes_nothing(

@@ -101,10 +101,10 @@ async def test_the_event_of_a_rule_must_exist(busbar: Running, otto: httpx.Async
     ("change", "kind", "where"),
     [
         ({"name": ""}, "string_too_short", ["body", "name"]),
-        ({"name": None}, "missing", ["body", "name"]),
+        ({"name": None}, "string_type", ["body", "name"]),
         ({"name": "x" * 256}, "string_too_long", ["body", "name"]),
         ({"operator": "near"}, "enum", ["body", "operator"]),
-        ({"threshold": None}, "missing", ["body", "threshold"]),
+        ({"threshold": None}, "float_type", ["body", "threshold"]),
         ({"action_type": "shout"}, "enum", ["body", "action_type"]),
         ({"webhook_event_type": "x"}, "enum", ["body", "webhook_event_type"]),
         ({"cooldown_seconds": -1}, "greater_than_equal", ["body", "cooldown_seconds"]),

@@ -199,7 +199,7 @@ async def test_datapoints_are_watched_and_sent_over_grpc(
     client = busbar.client("grpc", alice.session)
 
     def call(name: str) -> Any:
-        rpc = client.rpc(f"StreamService.{name}")
+        rpc = client.rpc(f"lab.StreamService.{name}")
         method = client.channel.stream_stream(
             f"/{rpc.name}",
             request_serializer=lambda message: message.to_binary(),

@@ -122,7 +122,7 @@ async def test_an_address_has_one_webhook_also_when_many_want_it_at_once(admin: 
     [
         ({"url": "ftp://a.example/"}, "string_pattern_mismatch", ["body", "url"]),
         ({"url": "http://" + "x" * 2048}, "string_too_long", ["body", "url"]),
-        ({"url": None}, "missing", ["body", "url"]),
+        ({"url": None}, "string_type", ["body", "url"]),
         ({"events": ["sensor.exploded"]}, "enum", ["body", "events", 0]),
         ({"secret": "x" * 256}, "string_too_long", ["body", "secret"]),
     ],

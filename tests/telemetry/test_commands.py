@@ -11,7 +11,7 @@ from tests.conftest import Person, Running, Start
 from tests.doors import Refused
 from tests.telemetry.sockets import dashboard, device, hear, say
 
-SEND = "StreamService.SendCommand"
+SEND = "telemetry.StreamService.SendCommand"
 
 
 @pytest.fixture
