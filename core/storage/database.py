@@ -29,7 +29,7 @@ from core.kernel.settings import Storage
 from core.storage.errors import storage_errors
 from core.storage.postgres import PostgresLane, PostgresReaders, connect
 from core.storage.revisions import current_revision, head_revision
-from core.storage.sqlite import SqliteLane, SqliteReaders, use_wal
+from core.storage.sqlite import SqliteLane, SqliteReaders, orm_connection, use_wal
 from core.storage.tx import Dialect, Job, Tx
 from core.storage.writer import Writer
 
@@ -177,8 +177,8 @@ class Database:
         await use_wal(path, wait)
         self._engine = create_async_engine(
             f"sqlite+aiosqlite:///{path}",
+            async_creator=lambda: orm_connection(path, wait),
             pool_size=self.settings.pool_size,
-            connect_args={"timeout": wait, "isolation_level": None},
         )
         event.listen(self._engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(self._engine.sync_engine, "begin", _begin_sqlite)
