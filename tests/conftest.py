@@ -27,6 +27,8 @@ from tests.doors import Door, GrpcClient, McpClient, RestClient
 from tests.once import reading_once
 
 PASSWORD = "correct horse battery"
+COUNTED = "counted"
+"""Property of a test that holds a sentence for the end of the run: what it counted."""
 
 
 class MovableClock(Clock):
@@ -171,6 +173,15 @@ def pytest_collection_finish() -> None:
     """Let the garbage collector pass over all that was imported: with it, each of its rounds takes a quarter of a second."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests counted, wherever they ran."""
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            properties = report.user_properties if isinstance(report, pytest.TestReport) and report.when == "call" else []
+            for sentence in (value for name, value in properties if name == COUNTED):
+                terminalreporter.write_line(str(sentence))
 
 
 @pytest.fixture

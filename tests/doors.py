@@ -129,7 +129,7 @@ class GrpcClient(Door):
             response_deserializer=rpc.response.from_binary,
         )
         try:
-            return await method(_request(rpc, fields), metadata=self.metadata, timeout=20)
+            return await method(_request(rpc, fields), metadata=self.metadata, timeout=60)
         except grpc.aio.AioRpcError as error:
             code = error.code().name
             raise Refused("CONFLICT" if code in CONFLICTS else code, error.details() or "") from None
@@ -155,7 +155,7 @@ class RestClient(Door):
 
     def __init__(self, rpcs: list[Rpc], credential: str | None, url: str) -> None:
         super().__init__(rpcs, credential)
-        self.http = httpx.AsyncClient(base_url=url, timeout=20, verify=NO_TLS)
+        self.http = httpx.AsyncClient(base_url=url, timeout=60, verify=NO_TLS)
 
     @property
     def headers(self) -> dict[str, str]:
