@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import AsyncGenerator, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -96,14 +96,26 @@ def postgres_server(folder: Path) -> Generator[Any]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+_running = ExitStack()
+_shared: list[Postgres] = []
+_users: list[object] = []
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Generator[Postgres]:
-    """A PostgreSQL server for the whole run."""
-    with postgres_server(Path(tempfile.mkdtemp(prefix="busbar-postgres-"))) as server:
+    """A PostgreSQL server for the whole run, however many modules import this fixture and so have one of their own."""
+    if not _shared:
+        server = _running.enter_context(postgres_server(Path(tempfile.mkdtemp(prefix="busbar-postgres-"))))
         # Nothing here outlives the run, and flushing a hundred databases takes a minute.
         for sql in ("ALTER SYSTEM SET fsync = off", "ALTER SYSTEM SET full_page_writes = off", "SELECT pg_reload_conf()"):
             server.psql(sql + ";")
-        yield Postgres(server.get_uri())
+        _shared.append(Postgres(server.get_uri()))
+    _users.append(user := object())
+    yield _shared[0]
+    _users.remove(user)
+    if not _users:
+        _shared.clear()
+        _running.close()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
