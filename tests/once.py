@@ -6,7 +6,6 @@ their own read for themselves.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +14,6 @@ from typing import Any
 import pytest
 from protobuf import DescService
 
-import adapters.mcp.tools
 import adapters.rest.app
 import core.app
 from adapters.mcp.tools import AgentTool
@@ -27,6 +25,7 @@ from gen.busbar.api.v1.options_pb import Tool
 from gen.google.api.http_pb import HttpRule
 
 _bound: dict[tuple[DescService, type], list[Rpc]] = {}
+_make_tool_anew = AgentTool.__init__
 _made: dict[tuple[object, ...], tuple[object, ...]] = {}
 
 
@@ -56,10 +55,13 @@ def _codec(rpc: Rpc, rule: HttpRule, dialect: Dialect) -> Codec:
     return _once(lambda: Codec(rpc, rule, dialect), Codec, rpc.method, rpc.rest, rule, dialect)
 
 
-def _tool(rpc: Rpc, tool: Tool) -> AgentTool:
-    made = copy.copy(_once(lambda: AgentTool(replace(rpc, handler=print), tool), AgentTool, rpc.method, tool))
-    made.rpc = rpc
-    return made
+def _make_tool(self: AgentTool, rpc: Rpc, tool: Tool) -> None:
+    def make() -> dict[str, Any]:
+        made = AgentTool.__new__(AgentTool)
+        _make_tool_anew(made, replace(rpc, handler=print), tool)
+        return vars(made)
+
+    vars(self).update(_once(make, AgentTool, rpc.method, tool), rpc=rpc)
 
 
 @contextmanager
@@ -69,5 +71,5 @@ def reading_once() -> Generator[None]:
         patch.setattr(core.app, "bind", _bind)
         patch.setattr(adapters.rest.app, "Binding", _binding)
         patch.setattr(adapters.rest.app, "Codec", _codec)
-        patch.setattr(adapters.mcp.tools, "AgentTool", _tool)
+        patch.setattr(AgentTool, "__init__", _make_tool)
         yield
