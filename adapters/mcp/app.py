@@ -115,6 +115,7 @@ class McpApp:
             address=request.address,
             accepts=kinds,
             request_id=request.id,
+            sent_header=request.header,
             base=lambda: self._settings.public_url or f"{request.scheme}://{request.header('host') or ''}",
         )
         principal = await self._identify(call)

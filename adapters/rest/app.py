@@ -209,6 +209,7 @@ class RestApp:
             if_match=request.if_match if b"if-match" in headers else None,
             base=request.base_url,
             sent_cookie=request.cookie,
+            sent_header=request.text_header,
         )
 
     def check_origin(self, request: Request, call: Call) -> None:
