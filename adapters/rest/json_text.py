@@ -10,6 +10,7 @@ import orjson
 from adapters.rest.body import malformed
 from adapters.rest.codec import as_list, as_object
 from core.kernel.errors import FieldViolation, InvalidArgument
+from core.kernel.json_members import unique
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
 
 
@@ -24,7 +25,7 @@ def loads(data: bytes) -> Any:  # noqa: ANN401 - any JSON
         # Each member has a colon, so as many members as colons means that none was written twice. Most objects are flat.
         colons, members = data.count(b":"), as_object(value)
         if (members is None or len(members) != colons) and _members(value) != colons:
-            json.loads(data, object_pairs_hook=_unique)
+            json.loads(data, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         told = _usual_error(data) or error
         fault = FieldViolation((), _not_json(data, error), "json", told.pos, told.msg)
@@ -60,12 +61,3 @@ def _members(value: object) -> int:
         inner: list[object] = [item for item in members.values() if isinstance(item, dict | list)]
         return len(members) + sum(map(_members, inner))
     return sum(map(_members, as_list(value) or ()))
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise malformed(f"request body names {twice[:80]!r} twice")
-    return members
