@@ -59,6 +59,8 @@ def _make_tool(self: AgentTool, rpc: Rpc, tool: Tool) -> None:
     def make() -> dict[str, Any]:
         made = AgentTool.__new__(AgentTool)
         _make_tool_anew(made, replace(rpc, handler=print), tool)
+        # Made at first need otherwise, by each server for itself.
+        _ = made.listing
         return vars(made)
 
     vars(self).update(_once(make, AgentTool, rpc.method, tool), rpc=rpc)
