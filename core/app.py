@@ -10,6 +10,7 @@ import structlog
 
 import core.lab.services
 import core.maker.services
+import core.plans.services
 import core.system.services
 import core.telemetry.services
 from core.documents.documents import Documents
@@ -37,6 +38,7 @@ AREAS = (
     core.maker.services.services,
     core.lab.services.services,
     core.telemetry.services.services,
+    core.plans.services.services,
     core.system.services.services,
 )
 """What makes the services of each area; nothing else is known of them here."""
