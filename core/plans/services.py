@@ -13,14 +13,18 @@ from core.plans.accounts import AccountService
 from core.plans.invites import InviteService
 from core.plans.orgs import OrgService
 from core.plans.people import People
-from gen.busbar.plans.v1 import accounts_pb, invites_pb, orgs_pb
+from core.plans.version import VersionService
+from gen.busbar.plans.v1 import accounts_pb, invites_pb, orgs_pb, version_pb
 
 Bound = list[tuple[DescService, object]]
 
 
 def services(found: Foundations) -> Bound:
     """Build the services and what they share."""
-    return [*_people(found)]
+    return [
+        *_people(found),
+        (version_pb.desc().services[0], VersionService(found.settings)),
+    ]
 
 
 def _people(found: Foundations) -> Bound:
