@@ -86,6 +86,8 @@ class App:
         self.platform = Platform(
             [rpc for rpcs in bound for rpc in rpcs],
             self.credentials,
+            placing=self.credentials.places,
+            local_mode=settings.local_mode,
             limiter=self.found.limiter,
             idempotency=self.idempotency,
             observers=_observers(settings),

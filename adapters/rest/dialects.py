@@ -17,7 +17,7 @@ from protobuf import DescField, DescFieldValueList, DescFieldValueMessage, DescM
 
 from adapters.rest.body import UnsupportedMediaType
 from adapters.rest.codec import Style
-from adapters.rest.credentials import Found, Headers, api_key, only_bearer, plans_token, session
+from adapters.rest.credentials import Found, Headers, api_key, only_bearer, plans_org, plans_token, session
 from adapters.rest.descriptors import field_by_name, json_name
 from adapters.rest.fault_lists import Given, Lister
 from adapters.rest.streams import LINE_BY_LINE, Form
@@ -126,6 +126,7 @@ class Dialect:
         surface: The surface.
         style: How it writes JSON.
         find: Looks for a credential.
+        org: Looks for the organisation that the call is for, where credentials leave that open.
         accepts: Kinds of credentials taken where the rpc states none; None for all.
         envelope: Writes a refusal.
         limit: Rate limit of a call for an rpc that states none.
@@ -164,6 +165,7 @@ class Dialect:
     form: Form = LINE_BY_LINE
     broken: Envelope | None = None
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    org: Callable[[Headers], str | None] = lambda _headers: None
     retry_after: Callable[[DomainError | None], str | None] = retry_after
 
     def answer_style(self, rest: Rest) -> Style:
@@ -423,6 +425,7 @@ DIALECTS = {
         lambda settings: settings.plans.body_bytes,
         form=Form("@@PX@@", TEXT, keep_alive="heartbeat", keep_alive_seconds=5.0, waits=True),
         broken=_plans_broken,
+        org=plans_org,
     ),
     Surface.SYSTEM: Dialect(
         Surface.SYSTEM,
