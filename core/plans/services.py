@@ -5,8 +5,6 @@ from __future__ import annotations
 from protobuf import DescService
 
 from core.foundations import Foundations
-from core.plans.version import VersionService
-from gen.busbar.plans.v1 import version_pb
 from core.identity.attempts import SignInAttempts
 from core.identity.invites import Invites
 from core.identity.orgs import Orgs
@@ -15,7 +13,8 @@ from core.plans.accounts import AccountService
 from core.plans.invites import InviteService
 from core.plans.orgs import OrgService
 from core.plans.people import People
-from gen.busbar.plans.v1 import accounts_pb, invites_pb, orgs_pb
+from core.plans.version import VersionService
+from gen.busbar.plans.v1 import accounts_pb, invites_pb, orgs_pb, version_pb
 
 Bound = list[tuple[DescService, object]]
 
@@ -24,7 +23,8 @@ def services(found: Foundations) -> Bound:
     """Build the services and what they share."""
     return [
         (version_pb.desc().services[0], VersionService(found.settings)),
-    return [*_people(found)]
+        *_people(found),
+    ]
 
 
 def _people(found: Foundations) -> Bound:

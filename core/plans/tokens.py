@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from math import ceil
 
-"""How many tokens a text has, without asking a model: an estimate that is the same everywhere."""
-
-from __future__ import annotations
-
 CHARACTERS_PER_TOKEN = 4
 
 
