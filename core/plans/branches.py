@@ -76,15 +76,17 @@ class BranchService:
 
     async def delete_branch(self, request: DeleteBranchRequest, call: Call) -> Empty:
         """Delete a branch; those that were forked from it are then forked from its parent."""
-        async with self._store.holding(request.plan_id), self._database.unit_of_work() as session:
-            await lock_name(session, f"plan {request.plan_id}")
-            opened = await require_branch(session, call.caller, request.plan_id, request.branch)
-            if opened.branch.name == MAIN:
-                raise InvalidArgument("Cannot delete main branch")
-            now_us = self._clock.now_us()
-            await require_idle(session, opened.branch.id, now_us)
-            forks = update(BranchRow).where(col(BranchRow.parent_id) == opened.branch.id)
-            await session.exec(forks.values(parent_id=opened.branch.parent_id))
-            await session.delete(opened.branch)
-            opened.plan.updated_us = now_us
+        async with self._store.holding(request.plan_id):
+            async with self._database.unit_of_work() as session:
+                await lock_name(session, f"plan {request.plan_id}")
+                opened = await require_branch(session, call.caller, request.plan_id, request.branch)
+                if opened.branch.name == MAIN:
+                    raise InvalidArgument("Cannot delete main branch")
+                now_us = self._clock.now_us()
+                await require_idle(session, opened.branch.id, now_us)
+                forks = update(BranchRow).where(col(BranchRow.parent_id) == opened.branch.id)
+                await session.exec(forks.values(parent_id=opened.branch.parent_id))
+                await session.delete(opened.branch)
+                opened.plan.updated_us = now_us
+            await self._store.prune(request.plan_id)
         return Empty()

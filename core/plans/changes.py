@@ -100,7 +100,7 @@ class ChangeService:
         return Empty()
 
     def _reject(self, state: PlanState, paths: Collection[str]) -> list[str]:
-        rejected = reject(state, paths, self._now())
+        rejected = reject(state, set(paths), self._now())
         if not rejected:
             raise NotFound("no pending changes to reject", paths=", ".join(paths))
         return rejected

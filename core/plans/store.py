@@ -136,6 +136,11 @@ class PlanStore:
                 self._in_step.discard(plan_id)
             await self._heal(plan_id)
 
+    async def prune(self, plan_id: str) -> None:
+        """Delete what no branch of a plan comes from any more; call it while holding the plan."""
+        branches = await self._branches(plan_id)
+        await self._repositories.prune(plan_id, [head for row in branches for head in (row.head, row.undo_head)])
+
     async def delete(self, plan_id: str) -> None:
         """Delete what is versioned of a plan, after its rows are gone."""
         self._in_step.discard(plan_id)
