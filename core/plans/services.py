@@ -22,6 +22,7 @@ Bound = list[tuple[DescService, object]]
 def services(found: Foundations) -> Bound:
     """Build the services and what they share."""
     return [
+        *_people(found),
         (version_pb.desc().services[0], VersionService(found.settings)),
         *_people(found),
     ]
