@@ -5,7 +5,7 @@ from __future__ import annotations
 from protobuf.wkt import Empty, Timestamp
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from core.kernel.call import Call
+from core.kernel.call import Call, Principal
 from core.plans.access import require_plan, user_of
 from core.plans.model_tables import OrgUserConfigRow, UserPlanConfigRow
 from core.storage.database import Database
@@ -46,9 +46,9 @@ def preset(mode: str) -> PlanConfig:
     )
 
 
-async def default_config(session: AsyncSession, user_id: str) -> PlanConfig:
-    """Return the configuration that a user's new plans take over."""
-    row = await session.get(UserPlanConfigRow, user_id)
+async def default_config(session: AsyncSession, caller: Principal) -> PlanConfig:
+    """Return the configuration that the new plans of a user take over."""
+    row = await session.get(UserPlanConfigRow, user_of(caller))
     return PlanConfig.from_json(row.config) if row else preset("semi")
 
 
@@ -76,7 +76,7 @@ class ConfigService:
         """Read the configuration of the caller's new plans."""
         del request
         async with self._database.read() as session:
-            return GetPlanConfigResponse(config=await default_config(session, user_of(call.caller)))
+            return GetPlanConfigResponse(config=await default_config(session, call.caller))
 
     async def update_default_plan_config(self, request: UpdateDefaultPlanConfigRequest, call: Call) -> Empty:
         """Replace the configuration of the caller's new plans."""
