@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from protobuf.wkt import Empty, Timestamp
+from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from core.kernel.call import Call, Principal
@@ -52,6 +55,18 @@ async def default_config(session: AsyncSession, caller: Principal) -> PlanConfig
     return PlanConfig.from_json(row.config) if row else preset("semi")
 
 
+async def set_configs(
+    session: AsyncSession, org_id: str, user_ids: Sequence[str]
+) -> tuple[dict[str, PlanConfig], dict[str, OrgUserConfig]]:
+    """Return what users have set, by their ids: configurations of new plans, and what they chose for an organisation."""
+    plans = select(UserPlanConfigRow).where(col(UserPlanConfigRow.user_id).in_(user_ids))
+    chosen = select(OrgUserConfigRow).where(col(OrgUserConfigRow.org_id) == org_id)
+    return (
+        {row.user_id: PlanConfig.from_json(row.config) for row in (await session.exec(plans)).all()},
+        {row.user_id: _org_user_config(row) for row in (await session.exec(chosen)).all()},
+    )
+
+
 class ConfigService:
     """Keeps configurations."""
 
@@ -90,11 +105,7 @@ class ConfigService:
         del request
         async with self._database.read() as session:
             row = await session.get(OrgUserConfigRow, (call.caller.org_id, user_of(call.caller)))
-        config = OrgUserConfig.from_json(row.config) if row else OrgUserConfig()
-        config.claude_subscription_cooldown_started_at = config.claude_subscription_cooldown_started_at or Timestamp(
-            seconds=ZERO_TIME
-        )
-        return config
+        return _org_user_config(row)
 
     async def update_org_user_config(self, request: UpdateOrgUserConfigRequest, call: Call) -> Empty:
         """Replace what the caller chose for the organisation."""
@@ -103,6 +114,13 @@ class ConfigService:
         async with self._database.unit_of_work() as session:
             await session.merge(row)
         return Empty()
+
+
+def _org_user_config(row: OrgUserConfigRow | None) -> OrgUserConfig:
+    config = OrgUserConfig.from_json(row.config) if row else OrgUserConfig()
+    zero = Timestamp(seconds=ZERO_TIME)
+    config.claude_subscription_cooldown_started_at = config.claude_subscription_cooldown_started_at or zero
+    return config
 
 
 def _required(config: PlanConfig | None) -> PlanConfig:

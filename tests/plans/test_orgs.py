@@ -55,6 +55,16 @@ async def test_who_makes_an_organisation_owns_it(plans: Plans) -> None:
     }
 
 
+async def test_the_list_of_users_shows_what_they_have_set(plans: Plans) -> None:
+    ann = await plans.owner("ann")
+    config = {"promptedClaudeMax": True, "useClaudeSubscription": False}
+    assert (await ann.http("PUT", "/org_user_config", json=config)).status_code == 200
+    assert (await ann.http("PUT", "/default_plan_config", json={"config": {"autoMode": "full"}})).status_code == 200
+    users = (await ann.http("GET", "/users")).json()
+    assert users["users"][0]["defaultPlanConfig"]["autoMode"] == "full"
+    assert users["orgUsersByUserId"][ann.id]["config"]["promptedClaudeMax"] is True
+
+
 @pytest.mark.parametrize("door", ["grpc", "rest"])
 async def test_nobody_enters_an_organisation_of_others(plans: Plans, door: str) -> None:
     ann, eve = await plans.owner("ann"), await plans.owner("eve", domain=plans.other)
