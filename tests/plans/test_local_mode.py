@@ -61,7 +61,9 @@ async def test_what_tells_people_apart_is_closed_before_anybody_is_asked_who_the
                 assert answer.json()["type"] == "other"
 
 
-async def test_over_grpc_it_is_closed_too(local: Running) -> None:
+async def test_over_grpc_it_is_as_open_and_as_closed(local: Running) -> None:
+    session = await local.client("grpc").call("AccountService.CreateAccount", **ADMIN, user_name="Local Admin")
+    assert (session.is_local_mode, session.email) == (True, ADMIN["email"])
     with pytest.raises(Refused) as refused:
         await local.client("grpc").call("InviteService.ListAllInvites")
     assert refused.value.code == "PERMISSION_DENIED"
@@ -87,7 +89,7 @@ async def test_a_page_whose_name_points_to_this_machine_signs_nobody_in(local: R
         {"http": "plans.example:8099"},
         {"grpc": "[::]:50051"},
         {"listen": {"plans": "0.0.0.0:8099"}},
-        {"public_url": "https://plans.example"},
+        {"public_url": "http://localhost:8099"},
     ],
 )
 def test_it_does_not_start_where_others_could_reach_it(setting: dict[str, Any]) -> None:
