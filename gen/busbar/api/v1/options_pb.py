@@ -14,13 +14,13 @@ from typing import Final, Literal, TYPE_CHECKING, TypeAlias
 from protobuf import Enum, Extension, Message
 from protobuf._codegen import file_desc
 from protobuf.wkt.google.protobuf import descriptor_pb
-from protobuf.wkt.google.protobuf.descriptor_pb import FieldOptions, MethodOptions, ServiceOptions
+from protobuf.wkt.google.protobuf.descriptor_pb import FieldOptions, MessageOptions, MethodOptions, ServiceOptions
 
 if TYPE_CHECKING:
     from protobuf import DescFile
 
 
-_AccessFields: TypeAlias = Literal["level", "scope", "kinds"]
+_AccessFields: TypeAlias = Literal["level", "scope", "kinds", "closed_locally"]
 
 class Access(Message[_AccessFields]):
     """
@@ -49,9 +49,15 @@ class Access(Message[_AccessFields]):
             ```proto
             repeated busbar.api.v1.CredentialKind kinds = 3 [packed = true];
             ```
+        closed_locally:
+            Refused to everybody, before the credential is looked at, while the server runs in local mode, where people cannot be told apart.
+
+            ```proto
+            bool closed_locally = 4;
+            ```
     """
 
-    __slots__ = ("level", "scope", "kinds")
+    __slots__ = ("level", "scope", "kinds", "closed_locally")
 
     if TYPE_CHECKING:
 
@@ -61,12 +67,14 @@ class Access(Message[_AccessFields]):
             level: Access.Level | None = None,
             scope: str = "",
             kinds: list[CredentialKind] | None = None,
+            closed_locally: bool = False,
         ) -> None:
             pass
 
         level: Access.Level
         scope: str
         kinds: list[CredentialKind]
+        closed_locally: bool
 
     class Level(Enum):
         """
@@ -107,6 +115,12 @@ class Access(Message[_AccessFields]):
                 ```proto
                 LEVEL_OPERATOR = 4
                 ```
+            USER:
+                A valid credential of a user, who need not belong to any organisation.
+
+                ```proto
+                LEVEL_USER = 5
+                ```
         """
 
         UNSPECIFIED = 0
@@ -114,8 +128,9 @@ class Access(Message[_AccessFields]):
         AUTHENTICATED = 2
         ADMIN = 3
         OPERATOR = 4
+        USER = 5
 
-_RestFields: TypeAlias = Literal["success", "credentials", "raw_body", "max_body_bytes", "query_token", "no_store", "method_aliases", "extension", "nulls", "also", "when", "events", "sparse", "bare", "revision", "multipart"]
+_RestFields: TypeAlias = Literal["success", "credentials", "raw_body", "max_body_bytes", "query_token", "no_store", "method_aliases", "extension", "nulls", "also", "when", "events", "sparse", "bare", "revision", "text", "empty", "multipart"]
 
 class Rest(Message[_RestFields]):
     """
@@ -218,6 +233,18 @@ class Rest(Message[_RestFields]):
             ```proto
             string revision = 31;
             ```
+        text:
+            Answers with the plain text of this string field of the message, over REST only; an answer of several fields shows no other.
+
+            ```proto
+            string text = 33;
+            ```
+        empty:
+            Answers without a body, over REST only.
+
+            ```proto
+            bool empty = 34;
+            ```
         multipart:
             Takes the body as multipart/form-data instead of bare bytes. For an rpc whose body is a google.api.HttpBody.
 
@@ -226,7 +253,7 @@ class Rest(Message[_RestFields]):
             ```
     """
 
-    __slots__ = ("success", "credentials", "raw_body", "max_body_bytes", "query_token", "no_store", "method_aliases", "extension", "nulls", "also", "when", "events", "sparse", "bare", "revision", "multipart")
+    __slots__ = ("success", "credentials", "raw_body", "max_body_bytes", "query_token", "no_store", "method_aliases", "extension", "nulls", "also", "when", "events", "sparse", "bare", "revision", "text", "empty", "multipart")
 
     if TYPE_CHECKING:
 
@@ -248,6 +275,8 @@ class Rest(Message[_RestFields]):
             sparse: bool = False,
             bare: str = "",
             revision: str = "",
+            text: str = "",
+            empty: bool = False,
             multipart: Multipart | None = None,
         ) -> None:
             pass
@@ -267,6 +296,8 @@ class Rest(Message[_RestFields]):
         sparse: bool
         bare: str
         revision: str
+        text: str
+        empty: bool
         multipart: Multipart | None
 
 _MultipartFields: TypeAlias = Literal["part", "filename"]
@@ -917,9 +948,27 @@ extend google.protobuf.FieldOptions { optional string header = 50141 [json_name 
 ```
 """
 
+ext_omit_empty: Final[Extension[FieldOptions, bool]] = Extension()
+"""
+Left out of JSON answers where it holds nothing (absent, empty, zero or false), although the surface prints such fields.
+
+```proto
+extend google.protobuf.FieldOptions { optional bool omit_empty = 50151 [json_name = "[busbar.api.v1.omit_empty]"] }
+```
+"""
+
+ext_unwrap: Final[Extension[MessageOptions, bool]] = Extension()
+"""
+JSON answers show the value of the only field in the place of the message: for maps of lists, and lists that may be null.
+
+```proto
+extend google.protobuf.MessageOptions { optional bool unwrap = 50161 [json_name = "[busbar.api.v1.unwrap]"] }
+```
+"""
+
 
 _DESC = file_desc(
-    b'\n\x1bbusbar/api/v1/options.proto\x12\rbusbar.api.v1\x1a google/protobuf/descriptor.proto"\xf6\x01\n\x06Access\x121\n\x05level\x18\x01 \x01(\x0e2\x1b.busbar.api.v1.Access.LevelR\x05level\x12\x14\n\x05scope\x18\x02 \x01(\tR\x05scope\x123\n\x05kinds\x18\x03 \x03(\x0e2\x1d.busbar.api.v1.CredentialKindR\x05kinds"n\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x10\n\x0cLEVEL_PUBLIC\x10\x01\x12\x17\n\x13LEVEL_AUTHENTICATED\x10\x02\x12\x0f\n\x0bLEVEL_ADMIN\x10\x03\x12\x12\n\x0eLEVEL_OPERATOR\x10\x04"\xf9\x03\n\x04Rest\x12\x18\n\x07success\x18\x01 \x01(\x05R\x07success\x12?\n\x0bcredentials\x18\x02 \x03(\x0e2\x1d.busbar.api.v1.CredentialKindR\x0bcredentials\x12\x19\n\x08raw_body\x18\x03 \x01(\x08R\x07rawBody\x12$\n\x0emax_body_bytes\x18\x04 \x01(\x05R\x0cmaxBodyBytes\x12\x1f\n\x0bquery_token\x18\x05 \x01(\x08R\nqueryToken\x12\x19\n\x08no_store\x18\x06 \x01(\x08R\x07noStore\x12%\n\x0emethod_aliases\x18\x07 \x03(\tR\rmethodAliases\x12\x1c\n\textension\x18\x08 \x01(\x08R\textension\x12\x14\n\x05nulls\x18\t \x01(\x08R\x05nulls\x12\x12\n\x04also\x18\n \x03(\x05R\x04also\x12\x12\n\x04when\x18\x0b \x01(\tR\x04when\x12\x16\n\x06events\x18\x0c \x01(\x08R\x06events\x12\x16\n\x06sparse\x18\r \x01(\x08R\x06sparse\x12\x12\n\x04bare\x18\x15 \x01(\tR\x04bare\x12\x1a\n\x08revision\x18\x1f \x01(\tR\x08revision\x126\n\tmultipart\x18  \x01(\x0b2\x18.busbar.api.v1.MultipartR\tmultipart";\n\tMultipart\x12\x12\n\x04part\x18\x01 \x01(\tR\x04part\x12\x1a\n\x08filename\x18\x02 \x01(\tR\x08filename"\xd9\x02\n\x04Tool\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05title\x18\x02 \x01(\tR\x05title\x12\x18\n\x07toolset\x18\x03 \x01(\tR\x07toolset\x12\x1b\n\tread_only\x18\x04 \x01(\x08R\x08readOnly\x12 \n\x0bdestructive\x18\x05 \x01(\x08R\x0bdestructive\x12\x1e\n\nidempotent\x18\x06 \x01(\x08R\nidempotent\x12@\n\targuments\x18\x07 \x03(\x0b2".busbar.api.v1.Tool.ArgumentsEntryR\targuments\x12\x16\n\x06output\x18\x08 \x03(\tR\x06output\x12\x16\n\x06hidden\x18\t \x03(\tR\x06hidden\x1a<\n\x0eArgumentsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x028\x01"\xf2\x01\n\x05Limit\x12\x1a\n\x08requests\x18\x01 \x01(\x05R\x08requests\x12%\n\x0ewindow_seconds\x18\x02 \x01(\x05R\rwindowSeconds\x12*\n\x03per\x18\x03 \x01(\x0e2\x18.busbar.api.v1.Limit.PerR\x03per\x12\x14\n\x05field\x18\x04 \x01(\tR\x05field\x12\x14\n\x05group\x18\x05 \x01(\tR\x05group"N\n\x03Per\x12\x13\n\x0fPER_UNSPECIFIED\x10\x00\x12\x12\n\x0ePER_CREDENTIAL\x10\x01\x12\x0f\n\x0bPER_ADDRESS\x10\x02\x12\r\n\tPER_FIELD\x10\x03"\xce\x02\n\x06Socket\x12\x12\n\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n\x04open\x18\x02 \x01(\tR\x04open\x12!\n\x0caccept_first\x18\x03 \x01(\x08R\x0bacceptFirst\x12&\n\x0fmax_frame_bytes\x18\x04 \x01(\x05R\rmaxFrameBytes\x12?\n\x0bcredentials\x18\x05 \x03(\x0e2\x1d.busbar.api.v1.CredentialKindR\x0bcredentials\x12)\n\x10additional_paths\x18\x06 \x03(\tR\x0fadditionalPaths\x12\x1a\n\x08fallback\x18\x07 \x01(\tR\x08fallback\x12&\n\x0frefuse_by_close\x18\x08 \x01(\x08R\rrefuseByClose\x12!\n\x0cobjects_only\x18\t \x01(\x08R\x0bobjectsOnly*c\n\x08JsonKind\x12\x19\n\x15JSON_KIND_UNSPECIFIED\x10\x00\x12\x11\n\rJSON_KIND_ANY\x10\x01\x12\x14\n\x10JSON_KIND_OBJECT\x10\x02\x12\x13\n\x0fJSON_KIND_ARRAY\x10\x03*G\n\x06Others\x12\x16\n\x12OTHERS_UNSPECIFIED\x10\x00\x12\x11\n\rOTHERS_BESIDE\x10\x01\x12\x12\n\x0eOTHERS_UNNAMED\x10\x02*\x84\x01\n\x07Surface\x12\x17\n\x13SURFACE_UNSPECIFIED\x10\x00\x12\x11\n\rSURFACE_MAKER\x10\x01\x12\x0f\n\x0bSURFACE_LAB\x10\x02\x12\x15\n\x11SURFACE_TELEMETRY\x10\x03\x12\x11\n\rSURFACE_PLANS\x10\x04\x12\x12\n\x0eSURFACE_SYSTEM\x10\x05*\xd1\x02\n\x0eCredentialKind\x12\x1f\n\x1bCREDENTIAL_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17CREDENTIAL_KIND_SESSION\x10\x01\x12\x1d\n\x19CREDENTIAL_KIND_AGENT_KEY\x10\x02\x12!\n\x1dCREDENTIAL_KIND_TELEMETRY_KEY\x10\x03\x12 \n\x1cCREDENTIAL_KIND_DEVICE_TOKEN\x10\x04\x12\x1f\n\x1bCREDENTIAL_KIND_BOARD_TOKEN\x10\x05\x12\x1d\n\x19CREDENTIAL_KIND_LAB_TOKEN\x10\x06\x12\x1b\n\x17CREDENTIAL_KIND_LAB_JWT\x10\x07\x12\x1f\n\x1bCREDENTIAL_KIND_PLANS_TOKEN\x10\x08\x12\x1f\n\x1bCREDENTIAL_KIND_SHARE_TOKEN\x10\t:S\n\x07surface\x18\xb5\x87\x03 \x01(\x0e2\x16.busbar.api.v1.Surface\x12\x1f.google.protobuf.ServiceOptionsR\x07surface:O\n\x06access\x18\xbf\x87\x03 \x01(\x0b2\x15.busbar.api.v1.Access\x12\x1e.google.protobuf.MethodOptionsR\x06access:I\n\x04rest\x18\xc0\x87\x03 \x01(\x0b2\x13.busbar.api.v1.Rest\x12\x1e.google.protobuf.MethodOptionsR\x04rest:I\n\x04tool\x18\xc1\x87\x03 \x01(\x0b2\x13.busbar.api.v1.Tool\x12\x1e.google.protobuf.MethodOptionsR\x04tool:L\n\x05limit\x18\xc2\x87\x03 \x03(\x0b2\x14.busbar.api.v1.Limit\x12\x1e.google.protobuf.MethodOptionsR\x05limit:O\n\x06socket\x18\xc3\x87\x03 \x01(\x0b2\x15.busbar.api.v1.Socket\x12\x1e.google.protobuf.MethodOptionsR\x06socket:7\n\x06secret\x18\xc9\x87\x03 \x01(\x08\x12\x1d.google.protobuf.FieldOptionsR\x06secret:7\n\x06prefix\x18\xca\x87\x03 \x01(\t\x12\x1d.google.protobuf.FieldOptionsR\x06prefix:L\n\x04json\x18\xd3\x87\x03 \x01(\x0e2\x17.busbar.api.v1.JsonKind\x12\x1d.google.protobuf.FieldOptionsR\x04json:N\n\x06others\x18\xd4\x87\x03 \x01(\x0e2\x15.busbar.api.v1.Others\x12\x1d.google.protobuf.FieldOptionsR\x06others:7\n\x06header\x18\xdd\x87\x03 \x01(\t\x12\x1d.google.protobuf.FieldOptionsR\x06headerb\x06proto3',
+    b'\n\x1bbusbar/api/v1/options.proto\x12\rbusbar.api.v1\x1a google/protobuf/descriptor.proto"\xad\x02\n\x06Access\x121\n\x05level\x18\x01 \x01(\x0e2\x1b.busbar.api.v1.Access.LevelR\x05level\x12\x14\n\x05scope\x18\x02 \x01(\tR\x05scope\x123\n\x05kinds\x18\x03 \x03(\x0e2\x1d.busbar.api.v1.CredentialKindR\x05kinds\x12%\n\x0eclosed_locally\x18\x04 \x01(\x08R\rclosedLocally"~\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x10\n\x0cLEVEL_PUBLIC\x10\x01\x12\x17\n\x13LEVEL_AUTHENTICATED\x10\x02\x12\x0f\n\x0bLEVEL_ADMIN\x10\x03\x12\x12\n\x0eLEVEL_OPERATOR\x10\x04\x12\x0e\n\nLEVEL_USER\x10\x05"\xa3\x04\n\x04Rest\x12\x18\n\x07success\x18\x01 \x01(\x05R\x07success\x12?\n\x0bcredentials\x18\x02 \x03(\x0e2\x1d.busbar.api.v1.CredentialKindR\x0bcredentials\x12\x19\n\x08raw_body\x18\x03 \x01(\x08R\x07rawBody\x12$\n\x0emax_body_bytes\x18\x04 \x01(\x05R\x0cmaxBodyBytes\x12\x1f\n\x0bquery_token\x18\x05 \x01(\x08R\nqueryToken\x12\x19\n\x08no_store\x18\x06 \x01(\x08R\x07noStore\x12%\n\x0emethod_aliases\x18\x07 \x03(\tR\rmethodAliases\x12\x1c\n\textension\x18\x08 \x01(\x08R\textension\x12\x14\n\x05nulls\x18\t \x01(\x08R\x05nulls\x12\x12\n\x04also\x18\n \x03(\x05R\x04also\x12\x12\n\x04when\x18\x0b \x01(\tR\x04when\x12\x16\n\x06events\x18\x0c \x01(\x08R\x06events\x12\x16\n\x06sparse\x18\r \x01(\x08R\x06sparse\x12\x12\n\x04bare\x18\x15 \x01(\tR\x04bare\x12\x1a\n\x08revision\x18\x1f \x01(\tR\x08revision\x12\x12\n\x04text\x18! \x01(\tR\x04text\x12\x14\n\x05empty\x18" \x01(\x08R\x05empty\x126\n\tmultipart\x18  \x01(\x0b2\x18.busbar.api.v1.MultipartR\tmultipart";\n\tMultipart\x12\x12\n\x04part\x18\x01 \x01(\tR\x04part\x12\x1a\n\x08filename\x18\x02 \x01(\tR\x08filename"\xd9\x02\n\x04Tool\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05title\x18\x02 \x01(\tR\x05title\x12\x18\n\x07toolset\x18\x03 \x01(\tR\x07toolset\x12\x1b\n\tread_only\x18\x04 \x01(\x08R\x08readOnly\x12 \n\x0bdestructive\x18\x05 \x01(\x08R\x0bdestructive\x12\x1e\n\nidempotent\x18\x06 \x01(\x08R\nidempotent\x12@\n\targuments\x18\x07 \x03(\x0b2".busbar.api.v1.Tool.ArgumentsEntryR\targuments\x12\x16\n\x06output\x18\x08 \x03(\tR\x06output\x12\x16\n\x06hidden\x18\t \x03(\tR\x06hidden\x1a<\n\x0eArgumentsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x028\x01"\xf2\x01\n\x05Limit\x12\x1a\n\x08requests\x18\x01 \x01(\x05R\x08requests\x12%\n\x0ewindow_seconds\x18\x02 \x01(\x05R\rwindowSeconds\x12*\n\x03per\x18\x03 \x01(\x0e2\x18.busbar.api.v1.Limit.PerR\x03per\x12\x14\n\x05field\x18\x04 \x01(\tR\x05field\x12\x14\n\x05group\x18\x05 \x01(\tR\x05group"N\n\x03Per\x12\x13\n\x0fPER_UNSPECIFIED\x10\x00\x12\x12\n\x0ePER_CREDENTIAL\x10\x01\x12\x0f\n\x0bPER_ADDRESS\x10\x02\x12\r\n\tPER_FIELD\x10\x03"\xce\x02\n\x06Socket\x12\x12\n\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n\x04open\x18\x02 \x01(\tR\x04open\x12!\n\x0caccept_first\x18\x03 \x01(\x08R\x0bacceptFirst\x12&\n\x0fmax_frame_bytes\x18\x04 \x01(\x05R\rmaxFrameBytes\x12?\n\x0bcredentials\x18\x05 \x03(\x0e2\x1d.busbar.api.v1.CredentialKindR\x0bcredentials\x12)\n\x10additional_paths\x18\x06 \x03(\tR\x0fadditionalPaths\x12\x1a\n\x08fallback\x18\x07 \x01(\tR\x08fallback\x12&\n\x0frefuse_by_close\x18\x08 \x01(\x08R\rrefuseByClose\x12!\n\x0cobjects_only\x18\t \x01(\x08R\x0bobjectsOnly*c\n\x08JsonKind\x12\x19\n\x15JSON_KIND_UNSPECIFIED\x10\x00\x12\x11\n\rJSON_KIND_ANY\x10\x01\x12\x14\n\x10JSON_KIND_OBJECT\x10\x02\x12\x13\n\x0fJSON_KIND_ARRAY\x10\x03*G\n\x06Others\x12\x16\n\x12OTHERS_UNSPECIFIED\x10\x00\x12\x11\n\rOTHERS_BESIDE\x10\x01\x12\x12\n\x0eOTHERS_UNNAMED\x10\x02*\x84\x01\n\x07Surface\x12\x17\n\x13SURFACE_UNSPECIFIED\x10\x00\x12\x11\n\rSURFACE_MAKER\x10\x01\x12\x0f\n\x0bSURFACE_LAB\x10\x02\x12\x15\n\x11SURFACE_TELEMETRY\x10\x03\x12\x11\n\rSURFACE_PLANS\x10\x04\x12\x12\n\x0eSURFACE_SYSTEM\x10\x05*\xd1\x02\n\x0eCredentialKind\x12\x1f\n\x1bCREDENTIAL_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17CREDENTIAL_KIND_SESSION\x10\x01\x12\x1d\n\x19CREDENTIAL_KIND_AGENT_KEY\x10\x02\x12!\n\x1dCREDENTIAL_KIND_TELEMETRY_KEY\x10\x03\x12 \n\x1cCREDENTIAL_KIND_DEVICE_TOKEN\x10\x04\x12\x1f\n\x1bCREDENTIAL_KIND_BOARD_TOKEN\x10\x05\x12\x1d\n\x19CREDENTIAL_KIND_LAB_TOKEN\x10\x06\x12\x1b\n\x17CREDENTIAL_KIND_LAB_JWT\x10\x07\x12\x1f\n\x1bCREDENTIAL_KIND_PLANS_TOKEN\x10\x08\x12\x1f\n\x1bCREDENTIAL_KIND_SHARE_TOKEN\x10\t:S\n\x07surface\x18\xb5\x87\x03 \x01(\x0e2\x16.busbar.api.v1.Surface\x12\x1f.google.protobuf.ServiceOptionsR\x07surface:O\n\x06access\x18\xbf\x87\x03 \x01(\x0b2\x15.busbar.api.v1.Access\x12\x1e.google.protobuf.MethodOptionsR\x06access:I\n\x04rest\x18\xc0\x87\x03 \x01(\x0b2\x13.busbar.api.v1.Rest\x12\x1e.google.protobuf.MethodOptionsR\x04rest:I\n\x04tool\x18\xc1\x87\x03 \x01(\x0b2\x13.busbar.api.v1.Tool\x12\x1e.google.protobuf.MethodOptionsR\x04tool:L\n\x05limit\x18\xc2\x87\x03 \x03(\x0b2\x14.busbar.api.v1.Limit\x12\x1e.google.protobuf.MethodOptionsR\x05limit:O\n\x06socket\x18\xc3\x87\x03 \x01(\x0b2\x15.busbar.api.v1.Socket\x12\x1e.google.protobuf.MethodOptionsR\x06socket:7\n\x06secret\x18\xc9\x87\x03 \x01(\x08\x12\x1d.google.protobuf.FieldOptionsR\x06secret:7\n\x06prefix\x18\xca\x87\x03 \x01(\t\x12\x1d.google.protobuf.FieldOptionsR\x06prefix:L\n\x04json\x18\xd3\x87\x03 \x01(\x0e2\x17.busbar.api.v1.JsonKind\x12\x1d.google.protobuf.FieldOptionsR\x04json:N\n\x06others\x18\xd4\x87\x03 \x01(\x0e2\x15.busbar.api.v1.Others\x12\x1d.google.protobuf.FieldOptionsR\x06others:7\n\x06header\x18\xdd\x87\x03 \x01(\t\x12\x1d.google.protobuf.FieldOptionsR\x06header:>\n\nomit_empty\x18\xe7\x87\x03 \x01(\x08\x12\x1d.google.protobuf.FieldOptionsR\tomitEmpty:9\n\x06unwrap\x18\xf1\x87\x03 \x01(\x08\x12\x1f.google.protobuf.MessageOptionsR\x06unwrapb\x06proto3',
     [
         descriptor_pb.desc(),
     ],
@@ -947,6 +996,8 @@ _DESC = file_desc(
         "json": ext_json,
         "others": ext_others,
         "header": ext_header,
+        "omit_empty": ext_omit_empty,
+        "unwrap": ext_unwrap,
     },
 )
 
