@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pygit2
 
 MANY = 48
-"""Packs at which the small ones are put together; git looks into one after the other."""
+"""Small packs that are put together; git looks into one pack after the other."""
 
 _SMALL_BYTES = 1024 * 1024
 _YOUNG_SECONDS = 600.0
@@ -37,11 +37,9 @@ class Packs:
 
     def tidy(self, repository: pygit2.Repository) -> None:
         """Put small packs together if there are many. Commits that are being made meanwhile lose nothing."""
-        indexes = self._indexes()
-        if len(indexes) < MANY:
-            return
-        small = [index for index in indexes if index.with_suffix(".pack").stat().st_size < _SMALL_BYTES]
-        self._replace(small, (oid for index in small for oid in ids_in(index.read_bytes())), repository)
+        small = [index for index in self._indexes() if index.with_suffix(".pack").stat().st_size < _SMALL_BYTES]
+        if len(small) >= MANY:
+            self._replace(small, (oid for index in small for oid in ids_in(index.read_bytes())), repository)
 
     def prune(self, repository: pygit2.Repository, commits: Iterable[pygit2.Oid]) -> None:
         """Keep commits and what they hold, and let go of everything else that is not about to be used by a commit."""

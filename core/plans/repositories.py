@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -23,6 +24,7 @@ T = TypeVar("T")
 _SNAPSHOT_BYTES = 64 * 1024 * 1024
 _LOGS = 64
 _SUFFIX = ".git"
+_ABANDONED_SECONDS = 3600.0
 
 
 class Repositories:
@@ -100,14 +102,24 @@ class Repositories:
         except Unavailable:
             log.warning("a deleted plan is still on the disk", plan=plan_id)
 
-    async def sweep(self, wanted: Collection[str]) -> None:
-        """Delete what interrupted work left behind, and repositories of plans that no row knows."""
-        await asyncio.to_thread(self._sweep, {_name(plan_id) for plan_id in wanted})
+    async def left(self) -> dict[str, Path]:
+        """Return the repositories on the disk by the id of their plan, after deleting what interrupted work left behind."""
+        return await asyncio.to_thread(self._left)
 
-    def _sweep(self, wanted: Collection[str]) -> None:
+    async def sweep(self, folders: Iterable[Path]) -> None:
+        """Delete repositories of plans that are gone."""
+        for folder in folders:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    def _left(self) -> dict[str, Path]:
+        found: dict[str, Path] = {}
+        before = time.time() - _ABANDONED_SECONDS
         for folder in self._folder.glob("??/*"):
-            if folder.name not in wanted:
+            if folder.suffix == _SUFFIX:
+                found[folder.stem] = folder
+            elif folder.stat().st_mtime < before:
                 shutil.rmtree(folder, ignore_errors=True)
+        return found
 
     async def _run(self, plan_id: str, act: Callable[[Repository], T]) -> T:
         folder = self._folder / plan_id[:2] / _name(plan_id)

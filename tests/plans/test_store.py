@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import pygit2
 import pytest
+from protobuf.wkt import Timestamp
 
 from core.kernel.errors import Aborted, NotFound, Unauthenticated, Unavailable
 from core.plans import git_packs
 from core.plans.access import Opened
 from core.plans.repository import Repository
+from core.plans.state import Settings
 from core.plans.store import PlanStore
 from core.plans.tables import BranchRow, PlanRow
 from core.storage.database import Database
-from gen.busbar.plans.v1.conversation_pb import ConvoMessage
+from gen.busbar.plans.v1.changes_pb import PlanApply, PlanFileResult, Replacement
+from gen.busbar.plans.v1.conversation_pb import ConvoMessage, ConvoMessageDescription, ConvoMessageFlags, Subtask
+from gen.busbar.plans.v1.models_pb import ModelPack
 from tests.plans.desk import Desk
 
 
@@ -243,6 +248,25 @@ async def test_repositories_without_a_plan_are_swept(desk: Desk) -> None:
         for kind, key in ((BranchRow, "main-of-plan-2"), (PlanRow, "plan-2")):
             await session.delete(await session.get_one(kind, key))
             await session.flush()
+    for name in ("plan-3.git.gone_1", "plan-3.git.new_1"):
+        (desk.folder / "pl" / name / "objects").mkdir(parents=True)
+    os.utime(desk.folder / "pl" / "plan-3.git.gone_1", (1, 1))
     await desk.store.opened()
-    assert [path.name for path in desk.folder.glob("*/*")] == ["plan-1.git"]
+    assert sorted(path.name for path in desk.folder.glob("*/*")) == ["plan-1.git", "plan-3.git.new_1"]
     assert len((await desk.state()).contexts) == 1
+
+
+async def test_every_part_of_a_state_is_kept(desk: Desk) -> None:
+    await desk.plan()
+    async with desk.store.change(desk.alice, "plan-1", "main") as change:
+        change.state.messages.append(ConvoMessage(id="m", num=1, message="a\0b", flags=ConvoMessageFlags(is_chat=True)))
+        change.state.descriptions.append(ConvoMessageDescription(id="d", build_paths_invalidated={"a.py": True}))
+        change.state.results.append(PlanFileResult(id="r", path="a.py", replacements=[Replacement(old="a", new="b")]))
+        change.state.applies.append(PlanApply(id="a", commit_msg="Apply", created_at=Timestamp(seconds=1, nanos=2000)))
+        change.state.subtasks.append(Subtask(title="Do it", uses_files=["a.py"], is_finished=True))
+        change.state.settings = Settings("", ModelPack(name="own"))
+        change.message = "Everything\0 at once"
+        kept = deepcopy(change.state)
+    desk.restart()
+    assert await desk.state() == kept
+    assert [entry.message for entry in await desk.store.log(await desk.main())] == ["Everything at once"]
