@@ -36,14 +36,21 @@ def to_apply(state: PlanState, paths: Collection[str] | None = None) -> list[Con
     With paths, only that of which nothing is pending anywhere else.
     """
     left = set[str]() if paths is None else {one.path for one in pending(state.results)}.difference(paths)
+    return [one for one in built(state) if left.isdisjoint(changed_by(one))]
+
+
+def built(state: PlanState) -> list[ConvoMessageDescription]:
+    """Return what replies did that is built as a whole and not applied as a whole yet."""
     return [
         one
         for one in state.descriptions
-        if one.did_build
-        and one.applied_at is None
-        and not any(one.build_paths_invalidated.values())
-        and not any(path in left for operation in one.operations for path in paths_of(operation))
+        if one.did_build and one.applied_at is None and not any(one.build_paths_invalidated.values())
     ]
+
+
+def changed_by(description: ConvoMessageDescription) -> set[str]:
+    """Return the files that a reply changed."""
+    return {path for operation in description.operations for path in paths_of(operation)}
 
 
 def apply(state: PlanState, user_id: str, commit_message: str, now: Timestamp, paths: Collection[str] | None = None) -> str:
