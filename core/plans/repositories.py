@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 _SNAPSHOT_BYTES = 64 * 1024 * 1024
 _LOGS = 64
+_READS = 2
+"""Tries at reading: what is read may move into another pack meanwhile."""
 _SUFFIX = ".git"
 _ABANDONED_SECONDS = 3600.0
 
@@ -46,7 +48,7 @@ class Repositories:
         if known is not None:
             self._snapshots.move_to_end(sha)
             return known
-        snapshot = await self._run(plan_id, lambda repository: repository.read(sha))
+        snapshot = await self._run(plan_id, lambda repository: repository.read(sha), tries=_READS)
         self._keep(sha, snapshot)
         return snapshot
 
@@ -75,7 +77,7 @@ class Repositories:
         key = tuple(sorted({head for head in heads if head}))
         known = self._logs.get(key)
         if known is None:
-            known = await self._run(plan_id, lambda repository: repository.log(key))
+            known = await self._run(plan_id, lambda repository: repository.log(key), tries=_READS)
             self._logs[key] = known
             while len(self._logs) > _LOGS:
                 self._logs.popitem(last=False)
@@ -121,10 +123,10 @@ class Repositories:
                 shutil.rmtree(folder, ignore_errors=True)
         return found
 
-    async def _run(self, plan_id: str, act: Callable[[Repository], T]) -> T:
+    async def _run(self, plan_id: str, act: Callable[[Repository], T], tries: int = 1) -> T:
         folder = self._folder / plan_id[:2] / _name(plan_id)
         with storage_errors():
-            return await asyncio.to_thread(_guarded, act, Repository(folder))
+            return await asyncio.to_thread(_guarded, act, Repository(folder), tries)
 
     def _keep(self, sha: str, snapshot: Snapshot) -> None:
         """Keep a snapshot in memory, and let go of those that were not read for longest."""
@@ -141,12 +143,14 @@ def _name(plan_id: str) -> str:
     return plan_id + _SUFFIX
 
 
-def _guarded(act: Callable[[Repository], T], repository: Repository) -> T:
+def _guarded(act: Callable[[Repository], T], repository: Repository, tries: int) -> T:
     """Do something with a repository, and tell failures of git as failures of storage."""
     import pygit2  # noqa: PLC0415 - libgit2 costs memory and start-up time that only plans should pay
 
     try:
         return act(repository)
     except (pygit2.GitError, KeyError) as error:
+        if tries > 1:
+            return _guarded(act, repository, tries - 1)
         log.exception("the repository of a plan failed")
         raise Unavailable("the plan cannot be read or written, try again later", retry_after=RETRY_AFTER_SECONDS) from error

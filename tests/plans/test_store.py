@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sys
 from copy import deepcopy
 from pathlib import Path
@@ -15,7 +16,7 @@ from protobuf.wkt import Timestamp
 from core.kernel.errors import Aborted, NotFound, Unauthenticated, Unavailable
 from core.plans import git_packs
 from core.plans.access import Opened
-from core.plans.repository import Repository
+from core.plans.repository import Repository, Snapshot
 from core.plans.state import Settings
 from core.plans.store import PlanStore
 from core.plans.tables import BranchRow, PlanRow
@@ -219,6 +220,54 @@ async def test_many_changes_stay_few_files_and_all_readable(desk: Desk) -> None:
     opened = await desk.main()
     sizes = [len((await desk.store.read_at(opened.plan, entry.sha)).contexts) for entry in log[:: changes // 3]]
     assert sizes == list(range(changes, 0, -(changes // 3)))
+
+
+async def test_packs_that_a_crash_left_beside_what_they_became_do_no_harm(desk: Desk, tmp_path: Path) -> None:
+    await desk.plan()
+    for number in range(git_packs.MANY - 1):
+        await desk.load(f"{number}.py")
+    packs = desk.folder / "pl" / "plan-1.git" / "objects" / "pack"
+    shutil.copytree(packs, tmp_path / "left")
+    await desk.load("last.py")
+    assert len(list(packs.glob("*.idx"))) == 1
+    for name in ("tmp_1", "pack-0.pack"):
+        (packs / name).write_bytes(b"")
+        os.utime(packs / name, (1, 1))
+    for _ in range(2):
+        shutil.copytree(tmp_path / "left", packs, dirs_exist_ok=True)
+        Repository(packs.parent.parent).tidy()
+        assert len(list(packs.iterdir())) == 2
+    desk.restart()
+    assert len((await desk.state()).contexts) == git_packs.MANY
+    os.utime(next(packs.glob("*.idx")), (1, 1))
+    await desk.store.prune("plan-1")
+    desk.restart()
+    assert len((await desk.state()).contexts) == git_packs.MANY
+
+
+async def test_a_reader_does_not_notice_that_packs_move(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    await desk.plan()
+    await desk.load("a.py")
+    desk.restart()
+    read, moved = Repository.read, [True]
+
+    def read_while_moving(repository: Repository, sha: str) -> Snapshot:
+        if moved:
+            moved.clear()
+            raise KeyError(sha)
+        return read(repository, sha)
+
+    monkeypatch.setattr(Repository, "read", read_while_moving)
+    assert len((await desk.state()).contexts) == 1
+
+
+async def test_a_history_that_is_lost_is_told_as_trouble_with_storage(desk: Desk) -> None:
+    await desk.plan()
+    await desk.load("a.py")
+    await desk.repositories.delete("plan-1")
+    desk.restart()
+    with pytest.raises(Unavailable):
+        await desk.state()
 
 
 async def test_what_is_pruned_is_gone_and_the_rest_is_not(desk: Desk) -> None:
