@@ -141,7 +141,7 @@ def _context(found: Foundations, parts: _Parts) -> Bound:
     store, keeper = parts.store, parts.keeper
     # The area of makers keeps its projects; it is asked for them when they are needed.
     projects = partial(found.part, SharedProjects)
-    documents = ProjectDocumentService(store, keeper, projects, parts.condense, found.clock)
+    documents = ProjectDocumentService(found.database, store, keeper, projects, parts.condense, found.clock)
     return [
         (contexts_pb.desc().services[0], ContextService(store, keeper, ContextNames(parts.roles))),
         (file_maps_pb.desc().services[0], found.keep(FileMapService(store, keeper, parts.maps))),

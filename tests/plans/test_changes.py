@@ -174,6 +174,8 @@ async def test_applying_brings_the_context_up_to_the_files(any_desk: Desk) -> No
     assert lines[0] == "✅ Marked pending results as applied"
     assert " • 📄 a.py" in lines
     assert "✏️  Change it all" in lines
+    assert "Loaded a file into context | added → 1 🪙 |  total → 8 🪙" in lines
+    assert "Removed 1 piece of context | removed → 2 🪙 | total → 8 🪙" in lines
 
 
 async def test_applying_nothing_is_no_entry(desk: Desk) -> None:
