@@ -53,13 +53,16 @@ def main() -> None:
 
 
 @cli.command()
-def serve(  # noqa: PLR0913 - one for each flag
+def serve(  # noqa: PLR0913 - an argument for each flag
     *,
     http: Annotated[str | None, typer.Option(help="HOST:PORT of HTTP; port 0 picks one. [default: 127.0.0.1:8787]")] = None,
     grpc: Annotated[str | None, typer.Option(help="HOST:PORT of gRPC; port 0 picks one. [default: 127.0.0.1:50051]")] = None,
     listen: Annotated[list[str] | None, typer.Option(help="SURFACE=HOST:PORT of a further HTTP listener.")] = None,
     database: Database = None,
     data: Data = None,
+    local_mode: Annotated[
+        bool, typer.Option("--local-mode", help="Believe everybody: coding plans ask for no pin. Loopback addresses only.")
+    ] = False,
     tls_certificate: Annotated[Path | None, typer.Option(help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Private key of the certificate, PEM.")] = None,
     dev_model: Annotated[
@@ -75,6 +78,8 @@ def serve(  # noqa: PLR0913 - one for each flag
         listen=listeners,
         database=database,
         data=data,
+        # A flag that is not given leaves the say to the environment and the files.
+        local_mode=local_mode or None,
         tls_certificate=tls_certificate,
         tls_key=tls_key,
         plan_models={"dev_model": True} if dev_model else None,

@@ -24,6 +24,8 @@ log = structlog.get_logger("busbar.serving")
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 COLLECTOR_THRESHOLDS = (50_000, 20, 50)
 
+log = structlog.get_logger("busbar.serve")
+
 
 @dataclass(frozen=True, slots=True)
 class Ready:
@@ -52,6 +54,8 @@ async def serve(settings: Settings, announce: Callable[[Ready, FirstAdmin | None
     Raises:
         Unavailable: Storage or an address cannot be had.
     """
+    if settings.local_mode:
+        log.warning("local mode: everybody who reaches this server from this machine is believed to be whom they say they are")
     stop = _stop_signal()
     async with dev_model(settings) as effective:
         await _serve(effective, announce, stop)
