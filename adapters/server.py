@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -15,6 +13,7 @@ from starlette.responses import Response
 
 from adapters.grpc.door import GrpcDoor
 from adapters.http_head import BoundedHead
+from adapters.listening import Listener
 from adapters.live.app import LiveApp
 from adapters.mcp.app import McpApp
 from adapters.mcp.document import PATHS
@@ -31,55 +30,6 @@ log = structlog.get_logger("busbar.server")
 MCP_PATHS = ("/mcp", "/api/mcp/rpc")
 SOCKET_BYTES = 16 * 1024 * 1024
 """Largest frame that is read at all; each socket has a smaller limit of its own."""
-
-
-DATE_SECONDS = 1.0
-LOOK_SECONDS = 0.005
-GOODBYE_SECONDS = 0.1
-
-
-class _Uvicorn(uvicorn.Server):
-    """A server that leaves signals to the process, tells when it answers, and stops at once rather than at its next look."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = asyncio.Event()
-        self._leaving = asyncio.Event()
-
-    def leave(self) -> None:
-        """Take no more connections and close those that are idle."""
-        self.should_exit = True
-        self._leaving.set()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to answer, and tell."""
-        await super().startup(sockets)
-        self.ready.set()
-
-    async def main_loop(self) -> None:
-        """Keep the date of answers until it is time to leave."""
-        # Its own loop counts tenths of a second and makes the date at each tenth of them.
-        while not await self.on_tick(0):
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._leaving.wait(), DATE_SECONDS)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close every connection; what runs is waited for until `force_exit`, then a moment longer for goodbyes."""
-        for listener in (*self.servers, *(sockets or ())):
-            listener.close()
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
-        left = int(GOODBYE_SECONDS / LOOK_SECONDS)
-        while (self.server_state.connections or self.server_state.tasks) and left > 0:
-            await asyncio.sleep(LOOK_SECONDS)
-            left -= self.force_exit
-        for server in self.servers:
-            await server.wait_closed()
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None]:
-        """Capture nothing."""
-        yield
 
 
 class HttpDoors:
@@ -124,7 +74,7 @@ class Server:
         self._mcp = McpApp(app.platform, app.settings, app.found.tool_calls.record)
         self._grpc = GrpcDoor(app.platform, app.settings)
         self._mqtt = MqttBridge(app.found.part(Homes), app.settings)
-        self._http: list[tuple[_Uvicorn, asyncio.Task[None]]] = []
+        self._http: list[tuple[Listener, asyncio.Task[None]]] = []
 
     @classmethod
     async def start(cls, app: App) -> Server:
@@ -152,7 +102,7 @@ class Server:
     async def _listen(self, address: str, surfaces: set[Surface] | None) -> str:
         host, port = split_address(address)
         sock = _bind(host, port)
-        server = _Uvicorn(self._config(HttpDoors(self.app, self._live, self._mcp, surfaces)))
+        server = Listener(self._config(HttpDoors(self.app, self._live, self._mcp, surfaces)))
         task = asyncio.create_task(server.serve(sockets=[sock]), name=f"http {address}")
         self._http.append((server, task))
         ready = asyncio.create_task(server.ready.wait())

@@ -233,8 +233,13 @@ class Payments(BaseModel):
 class PlanModels(BaseModel):
     """How the models of coding plans are asked."""
 
+    dev_model: bool = Field(
+        default=False, description="Whether serving starts a development model beside the server, which answers by rule."
+    )
+    dev_port: int = Field(default=0, ge=0, le=MOST_PORT, description="Its port on this machine; 0 picks a free one.")
+    dev_pace_seconds: float = Field(default=0.01, ge=0, description="Seconds between two pieces of its answers.")
     dev_url: WebAddress = Field(
-        default="", description="Address of a development model, which answers by rule; plans use it where they chose no other."
+        default="", description="Address of a development model that runs already; plans use it where they chose no other."
     )
     ollama_url: WebAddress = Field(default="http://127.0.0.1:11434/v1", description="Address of Ollama, for local models.")
     server_max_tokens: int = Field(
