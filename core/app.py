@@ -10,6 +10,7 @@ import structlog
 
 import core.lab.services
 import core.maker.services
+import core.plans.services
 import core.system.services
 import core.telemetry.services
 from core.documents.documents import Documents
@@ -37,6 +38,7 @@ AREAS = (
     core.maker.services.services,
     core.lab.services.services,
     core.telemetry.services.services,
+    core.plans.services.services,
     core.system.services.services,
 )
 """What makes the services of each area; nothing else is known of them here."""
@@ -84,6 +86,8 @@ class App:
         self.platform = Platform(
             [rpc for rpcs in bound for rpc in rpcs],
             self.credentials,
+            placing=self.credentials.places,
+            local_mode=settings.local_mode,
             limiter=self.found.limiter,
             idempotency=self.idempotency,
             observers=_observers(settings),

@@ -163,7 +163,7 @@ def _known_key(row: CredentialRow) -> KnownKey:
         name=row.name,
         prefix=row.prefix,
         scopes=row.scopes.split(","),
-        org_id=row.org_id,
+        org_id=row.org_id or "",
         user_id=row.user_id,
         created_at=to_datetime(row.created_us).isoformat(),
         expires_at=None if row.expires_us is None else to_datetime(row.expires_us).isoformat(),

@@ -104,6 +104,7 @@ class Handlers:
         given = told.get(REQUEST_ID, "")
         call = Call(
             credential=told.get("x-api-key") if authorization is None else _bearer(authorization),
+            org_wish=told.get("x-org-id"),
             door="grpc",
             address=_address(context.peer()),
             request_id=given if 0 < len(given) <= LONGEST_REQUEST_ID else new_request_id(),

@@ -200,6 +200,7 @@ class RestApp:
         return Call(
             credential=credential,
             credential_source=source,
+            org_wish=dialect.org(headers),
             door="rest",
             address=address,
             accepts=endpoint.accepts,

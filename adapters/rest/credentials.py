@@ -60,14 +60,34 @@ def only_bearer(headers: Headers) -> Found:
 
 def plans_token(headers: Headers) -> Found:
     """Find the token inside the base64 JSON that the command line sends; a raw token is taken as it is."""
+    found = _plans_bearer(headers)
+    members = None if found is None else _unpacked(found[0])
+    if found is None or members is None:
+        return found
+    # Without a token inside it is taken whole: a credential that nobody holds.
+    return str(members.get("token") or found[0]), found[1]
+
+
+def plans_org(headers: Headers) -> str | None:
+    """Find the organisation that a call is for: inside the same JSON, else in a header beside a raw token."""
+    beside = headers.get(b"x-org-id")
+    wish = None if beside is None else beside.decode("latin-1").strip()
+    found = _plans_bearer(headers)
+    members = None if found is None else _unpacked(found[0])
+    return wish if members is None else str(members.get("orgId") or wish or "")
+
+
+def _plans_bearer(headers: Headers) -> Found:
     found = bearer(headers)
     if found is None and (value := cookie(headers, PLANS_COOKIE)):
-        found = value.removeprefix("Bearer "), "cookie"
-    if found is None:
-        return None
+        return value.removeprefix("Bearer "), "cookie"
+    return found
+
+
+def _unpacked(text: str) -> dict[str, object] | None:
+    """Return the members of the JSON object that a bearer is; None for any other text."""
     try:
-        content: object = orjson.loads(base64.urlsafe_b64decode(found[0]))
+        content: object = orjson.loads(base64.urlsafe_b64decode(text))
     except (binascii.Error, ValueError):
-        return found
-    members = as_object(content)
-    return found if members is None else (str(members.get("token", "")), found[1])
+        return None
+    return as_object(content)

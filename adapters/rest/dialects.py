@@ -17,7 +17,7 @@ from protobuf import DescField, DescFieldValueList, DescFieldValueMessage, DescM
 
 from adapters.rest.body import UnsupportedMediaType
 from adapters.rest.codec import Style
-from adapters.rest.credentials import Found, Headers, api_key, only_bearer, plans_token, session
+from adapters.rest.credentials import Found, Headers, api_key, only_bearer, plans_org, plans_token, session
 from adapters.rest.descriptors import field_by_name, json_name
 from adapters.rest.fault_lists import Given, Lister
 from core.kernel.errors import DomainError, FieldViolation, Internal, PreconditionFailed
@@ -125,6 +125,7 @@ class Dialect:
         surface: The surface.
         style: How it writes JSON.
         find: Looks for a credential.
+        org: Looks for the organisation that the call is for, where credentials leave that open.
         accepts: Kinds of credentials taken where the rpc states none; None for all.
         envelope: Writes a refusal.
         limit: Rate limit of a call for an rpc that states none.
@@ -161,6 +162,7 @@ class Dialect:
     www_authenticate: Callable[[str, DomainError | None], bool] = lambda _path, _error: False
     mark: str = "\n"
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    org: Callable[[Headers], str | None] = lambda _headers: None
     retry_after: Callable[[DomainError | None], str | None] = retry_after
 
     def answer_style(self, rest: Rest) -> Style:
@@ -407,6 +409,7 @@ DIALECTS = {
         _unlimited,
         268_435_456,
         mark="@@PX@@",
+        org=plans_org,
     ),
     Surface.SYSTEM: Dialect(
         Surface.SYSTEM,

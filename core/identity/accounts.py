@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import uuid
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
@@ -92,7 +93,7 @@ class Accounts:
                 org = self._new_org(f"{name}'s workshop")
                 session.add_all([user, org])
                 await session.flush()
-                session.add(self._membership(org.id, user.id, "admin"))
+                session.add(self._membership(org.id, user.id, "admin", owner=True))
                 await session.flush()
                 for work in (*self._registering, *([also] if also else [])):
                     await work(session, user)
@@ -103,6 +104,27 @@ class Accounts:
             # The look-up below the transaction's start found both free, and another registration was faster.
             raise AlreadyExists("email or username is already taken", field="email") from error
         return Account(user, org.id, issued)
+
+    async def register_by_mail(self, session: AsyncSession, email: str, name: str, *, proved: bool) -> UserRow:
+        """Make a user without a password or an organisation, in the caller's unit of work; they sign in by mail.
+
+        Raises:
+            AlreadyExists: The address is taken.
+        """
+        user = UserRow(
+            id=str(uuid.uuid4()),
+            email=email,
+            username=await self._free_username(session, email, ""),
+            display_name=name,
+            email_verified=proved,
+            password_hash="",
+            created_us=self._clock.now_us(),
+        )
+        session.add(user)
+        await session.flush()
+        for work in self._registering:
+            await work(session, user)
+        return user
 
     async def _free_username(self, session: AsyncSession, email: str, username: str) -> str:
         if (await session.exec(select(UserRow.id).where(col(UserRow.email) == email))).first():
@@ -127,7 +149,9 @@ class Accounts:
             column = UserRow.email if "@" in login else UserRow.username
             user = (await session.exec(select(UserRow).where(col(column) == login))).one_or_none()
             org_id = "" if user is None else await self._home(session, user.id)
-        if not await verify_password(user.password_hash if user else None, password) or user is None:
+        # Those who sign in by mail have no password, and perhaps no organisation: no password is theirs.
+        stored = user.password_hash if user is not None and org_id else ""
+        if not await verify_password(stored or None, password) or user is None:
             return None
         return Account(user, org_id)
 
@@ -172,7 +196,7 @@ class Accounts:
         return user
 
     async def find_user(self, login: str) -> tuple[UserRow, str] | None:
-        """Return a user by mail address or username, with the organisation where they act."""
+        """Return a user by mail address or username, with the organisation where they act; empty for one who has none."""
         login = login.strip().lower()
         async with self._database.read() as session:
             column = UserRow.email if "@" in login else UserRow.username
@@ -244,13 +268,14 @@ class Accounts:
 
     async def _home(self, session: AsyncSession, user_id: str) -> str:
         memberships = select(MembershipRow.org_id).where(col(MembershipRow.user_id) == user_id)
-        return (await session.exec(memberships.order_by(col(MembershipRow.created_us)).limit(1))).one()
+        return (await session.exec(memberships.order_by(col(MembershipRow.created_us)).limit(1))).first() or ""
 
     def _new_org(self, name: str) -> OrgRow:
         return OrgRow(id=new_id("org_"), name=name, created_us=self._clock.now_us())
 
-    def _membership(self, org_id: str, user_id: str, role: str) -> MembershipRow:
-        return MembershipRow(id=new_id("mem_"), org_id=org_id, user_id=user_id, role=role, created_us=self._clock.now_us())
+    def _membership(self, org_id: str, user_id: str, role: str, *, owner: bool) -> MembershipRow:
+        now = self._clock.now_us()
+        return MembershipRow(id=new_id("mem_"), org_id=org_id, user_id=user_id, role=role, owner=owner, created_us=now)
 
 
 def _username_from(email: str) -> str:

@@ -19,8 +19,10 @@ from sqlalchemy import ColumnElement, delete, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from core.identity.invites import Invites
+from core.identity.places import Places, membership
 from core.identity.secrets import apparent_kind, hash_secret, new_secret, shown_prefix
-from core.identity.tables import CredentialRow, MembershipRow, UserRow
+from core.identity.tables import CredentialRow, UserRow
 from core.kernel.call import Ended, Principal
 from core.kernel.clock import MICROSECONDS, Clock
 from core.kernel.errors import Unavailable
@@ -43,6 +45,9 @@ MOST_REFUSED = 256
 MOST_CREDENTIAL_BYTES = 4096
 """A longer secret is refused unread: none of ours is that long."""
 
+PLANS_TOKEN_LIFE_US = 90 * 24 * 3600 * MICROSECONDS
+"""How long a token of the plans command line lives."""
+
 SESSION = CredentialKind.SESSION
 
 log = structlog.get_logger("busbar.identity")
@@ -57,11 +62,16 @@ class Issued:
 
 
 class Credentials:
-    """Issues, recognises and revokes credentials."""
+    """Issues, recognises and revokes credentials.
+
+    Attributes:
+        places: Where the users of credentials without an organisation act.
+    """
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self.places = Places(database, Invites(clock))
         self._known: dict[str, Principal] = {}
         self._hashes: dict[str, str] = {}
         self._refused: dict[str, Ended] = {}
@@ -137,8 +147,8 @@ class Credentials:
                 if row is not None and how is not None:
                     self._remember_refused(row.hash, Ended(how, CredentialKind(row.kind)))
                 return None
-            role = await self._role(session, row)
-        self._known[row.hash] = _principal(row, role)
+            role, owner = await self._role(session, row)
+        self._known[row.hash] = _principal(row, role, owner=owner)
         self._hashes[row.id] = row.hash
         return row
 
@@ -154,19 +164,18 @@ class Credentials:
             del self._refused[next(iter(self._refused))]
         self._refused[digest] = ended
 
-    async def _role(self, session: AsyncSession, row: CredentialRow) -> str:
+    async def _role(self, session: AsyncSession, row: CredentialRow) -> tuple[str, bool]:
+        """Return the role of a credential's user in its organisation, and whether they own it."""
         if row.user_id is None:
-            return "operator"
-        found = await session.exec(
-            select(MembershipRow.role).where(col(MembershipRow.user_id) == row.user_id, col(MembershipRow.org_id) == row.org_id)
-        )
-        return found.one_or_none() or "viewer"
+            return "operator", False
+        found = None if row.org_id is None else await membership(session, row.org_id, row.user_id)
+        return ("viewer", False) if found is None else (found.role, found.owner)
 
     async def issue(  # noqa: PLR0913 - a credential has that many sides
         self,
         session: AsyncSession,
         kind: CredentialKind,
-        org_id: str,
+        org_id: str | None,
         *,
         user_id: str | None = None,
         scopes: Iterable[str] = ("*",),
@@ -183,6 +192,8 @@ class Credentials:
         now = self._clock.now_us()
         if kind == CredentialKind.SESSION and expires_us is None:
             expires_us = now + SESSION_LIFE_US
+        if kind == CredentialKind.PLANS_TOKEN and expires_us is None:
+            expires_us = now + PLANS_TOKEN_LIFE_US
         row = CredentialRow(
             id=new_id("cred_"),
             kind=int(kind),
@@ -222,7 +233,8 @@ class Credentials:
                 callback()
 
     def reread_user(self, user_id: str) -> None:
-        """Forget what is known of a user's credentials: their next use finds the user's present role."""
+        """Forget what is known of a user's credentials: their next use finds the user's present places and roles."""
+        self.places.forget(user_id)
         for digest in [digest for digest, principal in self._known.items() if principal.user_id == user_id]:
             self._forget(digest)
 
@@ -233,6 +245,15 @@ class Credentials:
     async def revoke_user(self, session: AsyncSession, user_id: str) -> list[str]:
         """Mark all credentials of a user as revoked in the caller's unit of work; `drop` the result once it is committed."""
         live = select(CredentialRow.id).where(col(CredentialRow.user_id) == user_id, col(CredentialRow.revoked_us).is_(None))
+        return await self.revoke(session, (await session.exec(live)).all())
+
+    async def revoke_member(self, session: AsyncSession, org_id: str, user_id: str) -> list[str]:
+        """Mark a user's credentials for one organisation as revoked; `drop` the result once it is committed."""
+        live = select(CredentialRow.id).where(
+            col(CredentialRow.user_id) == user_id,
+            col(CredentialRow.org_id) == org_id,
+            col(CredentialRow.revoked_us).is_(None),
+        )
         return await self.revoke(session, (await session.exec(live)).all())
 
     async def purge(self, kind: CredentialKind, ended_before_us: int) -> None:
@@ -300,17 +321,18 @@ class Credentials:
             self._hashes.pop(principal.credential_id, None)
 
 
-def _principal(row: CredentialRow, role: str) -> Principal:
+def _principal(row: CredentialRow, role: str, *, owner: bool) -> Principal:
     kind = CredentialKind(row.kind)
     # An empty list is what a telemetry key has by default, and never full access.
     scopes = row.scopes or ("write" if kind == CredentialKind.TELEMETRY_KEY else "")
     return Principal(
         credential_id=row.id,
         kind=kind,
-        org_id=row.org_id,
+        org_id=row.org_id or "",
         user_id=row.user_id,
         scopes=frozenset(filter(None, scopes.split(","))),
         role=role,
+        owner=owner,
         bound_to=row.bound_to,
         board_ids=None if row.board_ids is None else frozenset(json.loads(row.board_ids)),
         expires_at_us=row.expires_us,

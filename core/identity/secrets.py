@@ -7,6 +7,7 @@ import hashlib
 import secrets
 import string
 import unicodedata
+import uuid
 from functools import cache
 
 from argon2 import PasswordHasher
@@ -39,7 +40,12 @@ _hasher = PasswordHasher()
 
 
 def new_secret(kind: CredentialKind) -> str:
-    """Return a fresh secret of a kind. Sessions are URL-safe base 64 of 256 bits; most others base 62 behind their prefix."""
+    """Return a fresh secret of a kind. Sessions are URL-safe base 64 of 256 bits; most others base 62 behind their prefix.
+
+    The command line of plans takes a UUID, of which 122 bits are random.
+    """
+    if kind == CredentialKind.PLANS_TOKEN:
+        return str(uuid.uuid4())
     if kind not in PREFIXES:
         return secrets.token_urlsafe(32)
     if kind == CredentialKind.LAB_TOKEN:

@@ -39,7 +39,14 @@ class UserRow(SQLModel, table=True):
 
 
 class MembershipRow(SQLModel, table=True):
-    """A user's place in an organisation; the first one is where the user acts by default."""
+    """A user's place in an organisation; the first one is where the user acts by default.
+
+    Attributes:
+        role: viewer, operator or admin.
+        owner: Whether an administrator owns the organisation, beside others perhaps.
+        guest: Whether the account is the person's own, who came by an invite or a mail domain or made the organisation: it may
+            end their membership, but neither change nor delete their account.
+    """
 
     __tablename__ = "membership"  # pyright: ignore[reportAssignmentType] - SQLModel takes a plain name
     __table_args__ = (UniqueConstraint("org_id", "user_id"),)
@@ -48,11 +55,70 @@ class MembershipRow(SQLModel, table=True):
     org_id: str = Field(foreign_key="org.id", max_length=64)
     user_id: str = Field(foreign_key="user_account.id", max_length=64, index=True)
     role: str = Field(max_length=16)
+    owner: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
+    guest: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     created_us: int = Field(sa_type=BigInteger)
 
 
+class InviteRow(SQLModel, table=True):
+    """A mail address that an organisation invites to a place; `role` and `owner` are those of the membership to come."""
+
+    __tablename__ = "invite"  # pyright: ignore[reportAssignmentType] - SQLModel takes a plain name
+    __table_args__ = (Index("ix_invite_email", "email", "org_id"), Index("ix_invite_org", "org_id", "created_us"))
+
+    id: str = Field(primary_key=True, max_length=64)
+    org_id: str = Field(foreign_key="org.id", max_length=64)
+    email: str = Field(max_length=254)
+    name: str = Field(default="", max_length=200)
+    role: str = Field(max_length=16)
+    owner: bool = False
+    inviter_id: str = Field(foreign_key="user_account.id", max_length=64)
+    invitee_id: str | None = Field(default=None, foreign_key="user_account.id", max_length=64)
+    created_us: int = Field(sa_type=BigInteger)
+    accepted_us: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class OrgDomainRow(SQLModel, table=True):
+    """A mail domain whose users become members of an organisation by themselves."""
+
+    __tablename__ = "org_domain"  # pyright: ignore[reportAssignmentType] - SQLModel takes a plain name
+
+    domain: str = Field(primary_key=True, max_length=253)
+    org_id: str = Field(foreign_key="org.id", max_length=64, unique=True)
+    created_us: int = Field(sa_type=BigInteger)
+
+
+class ProofRow(SQLModel, table=True):
+    """A short secret by which somebody signs in: a pin that was sent to a mail address, or a code from another client.
+
+    Attributes:
+        hash: Of the secret, with a key that the database does not hold: the secret is too short for a plain hash.
+        email: Address that a pin was sent to; empty for a code.
+        user_id: User whom a code signs in; None for a pin.
+        org_id: Organisation that a code is for; None for a pin.
+        failures: Wrong pins that were tried for the address while this one counted.
+    """
+
+    __tablename__ = "proof"  # pyright: ignore[reportAssignmentType] - SQLModel takes a plain name
+    __table_args__ = (Index("ix_proof_email", "email", "expires_us"), Index("ix_proof_expires", "expires_us"))
+
+    id: str = Field(primary_key=True, max_length=64)
+    hash: str = Field(max_length=64, index=True)
+    email: str = Field(default="", max_length=254)
+    user_id: str | None = Field(default=None, foreign_key="user_account.id", max_length=64)
+    org_id: str | None = Field(default=None, foreign_key="org.id", max_length=64)
+    failures: int = 0
+    created_us: int = Field(sa_type=BigInteger)
+    expires_us: int = Field(sa_type=BigInteger)
+    used_us: int | None = Field(default=None, sa_type=BigInteger)
+
+
 class CredentialRow(SQLModel, table=True):
-    """A credential of any kind. The secret is 256 random bits, so a plain SHA-256 of it is enough at rest."""
+    """A credential of any kind. The secret is random and long, so a plain SHA-256 of it is enough at rest.
+
+    Attributes:
+        org_id: Organisation for which it counts; None where each call says for which of the user's it is.
+    """
 
     __tablename__ = "credential"  # pyright: ignore[reportAssignmentType] - SQLModel takes a plain name
 
@@ -61,7 +127,7 @@ class CredentialRow(SQLModel, table=True):
     hash: str = Field(unique=True, max_length=64)
     prefix: str = Field(max_length=16)
     name: str = Field(default="", max_length=200)
-    org_id: str = Field(foreign_key="org.id", max_length=64, index=True)
+    org_id: str | None = Field(default=None, foreign_key="org.id", max_length=64, index=True)
     user_id: str | None = Field(default=None, foreign_key="user_account.id", max_length=64, index=True)
     scopes: str = Field(default="*", max_length=1000)
     bound_to: str | None = Field(default=None, max_length=256, index=True)

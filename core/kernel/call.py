@@ -26,10 +26,11 @@ class Principal:
     Attributes:
         credential_id: Id of the credential.
         kind: Kind of the credential.
-        org_id: Organisation to which every row that the caller may see belongs.
+        org_id: Organisation to which every row that the caller may see belongs; empty where the call must say it and has not.
         user_id: User for whom the credential acts; None for credentials of the organisation or of a device.
         scopes: What the credential may do; `*` is everything.
         role: Role of the user in the organisation: viewer, operator or admin.
+        owner: Whether the user is an administrator who owns the organisation.
         bound_to: Id of the board or source to which the credential is bound.
         board_ids: Boards that the credential may touch; None for all.
         expires_at_us: When the credential ends; None for never.
@@ -43,6 +44,7 @@ class Principal:
     user_id: str | None = None
     scopes: frozenset[str] = frozenset({"*"})
     role: str = "admin"
+    owner: bool = False
     bound_to: str | None = None
     board_ids: frozenset[str] | None = None
     expires_at_us: int | None = None
@@ -87,6 +89,8 @@ class Call:
     Attributes:
         credential: The secret as it came, without any scheme word.
         credential_source: Where it was found: `header`, `cookie`, `query` or `frame`.
+        org_wish: Organisation that the call is for, where the credential leaves that open; empty when the caller left it open
+            too, None when the door was told nothing.
         door: Which door the call came in by.
         address: Network address of the caller.
         accepts: Kinds of credentials that the door takes for this call; None for all.
@@ -110,6 +114,7 @@ class Call:
 
     credential: str | None = None
     credential_source: str = "header"
+    org_wish: str | None = None
     door: Door = "local"
     address: str = ""
     accepts: frozenset[CredentialKind] | None = None

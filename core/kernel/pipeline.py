@@ -45,6 +45,18 @@ class Authenticator(Protocol):
         ...
 
 
+class Placing(Protocol):
+    """Tells where somebody acts whose credential belongs to no organisation."""
+
+    async def in_org(self, principal: Principal, wish: str | None) -> Principal:
+        """Return the caller as who they are in the organisation that the call is for.
+
+        Raises:
+            Unauthenticated: No organisation is named, or the user has no place in it.
+        """
+        ...
+
+
 class IdempotencyStore(Protocol):
     """Keeps the answers of requests that may be sent again."""
 
@@ -81,6 +93,8 @@ class Platform:
         rpcs: list[Rpc],
         authenticator: Authenticator,
         *,
+        placing: Placing | None = None,
+        local_mode: bool = False,
         limiter: Limiter | None = None,
         idempotency: IdempotencyStore | None = None,
         observers: tuple[Observer, ...] = (),
@@ -88,6 +102,8 @@ class Platform:
         self.rpcs = rpcs
         self.limiter = limiter or Limiter()
         self._authenticator = authenticator
+        self._placing = placing
+        self._local_mode = local_mode
         self._idempotency = idempotency
         self._observers = observers
         self.draining = False
@@ -126,6 +142,8 @@ class Platform:
         if self.draining:
             raise _going_down()
         gate = rpc.gate
+        if self._local_mode and gate.closed_locally:
+            raise PermissionDenied("not available in local mode", reason=ErrorReason.LOCAL_MODE)
         default = None if rpc.limits else call.default_limit
         by_address = default is not None and default.per == BY_ADDRESS
         if by_address:
@@ -138,16 +156,11 @@ class Platform:
             raise self._unauthenticated(call)
         if self.limiter.enabled and not by_address:
             self._limit(rpc, call, principal)
+        if principal is not None and not principal.org_id and not gate.public and not gate.personal:
+            principal = await self._in_org(principal, call)
         call.principal = principal
         if principal is not None and not gate.public:
-            if principal.read_only or principal.tools is not None:
-                _require_reach(rpc, principal)
-            if gate.scope and not principal.may(gate.scope):
-                raise PermissionDenied(
-                    f"insufficient scope: {gate.scope} required", reason=ErrorReason.SCOPE_MISSING, scope=gate.scope
-                )
-            if gate.roles and principal.role not in gate.roles:
-                raise PermissionDenied(f"{gate.roles[0]} role required", role=gate.roles[0])
+            _authorise(rpc, principal)
         call.admitted = rpc
 
     async def identify(self, call: Call) -> Principal:
@@ -162,7 +175,12 @@ class Platform:
         principal = await self._holder(call)
         if principal is None:
             raise self._unauthenticated(call)
-        return principal
+        return principal if principal.org_id else await self._in_org(principal, call)
+
+    async def _in_org(self, principal: Principal, call: Call) -> Principal:
+        if self._placing is None:
+            raise Unauthenticated("no org id")
+        return await self._placing.in_org(principal, call.org_wish)
 
     def _unauthenticated(self, call: Call) -> Unauthenticated:
         if not call.credential:
@@ -250,14 +268,16 @@ class Platform:
         if call.raw is None:
             validate(request)
         for limit in rpc.gate.field_limits:
-            key = (limit.group or rpc.name, getattr(request, limit.field), call.caller.org_id)
+            org_id = "" if call.principal is None else call.principal.org_id
+            key = (limit.group or rpc.name, getattr(request, limit.field), org_id)
             self.limiter.check(key, limit.requests, limit.window_seconds)
 
     async def _once(self, rpc: Rpc, request: Message[Any], call: Call, store: IdempotencyStore) -> Message[Any]:
         """Run a request at most once for its idempotency key."""
         owner = call.caller.user_id or call.caller.credential_id
         key = call.idempotency_key or ""
-        fingerprint = hashlib.sha256(request.to_binary() + (call.raw or b"")).digest()
+        # With the organisation, since some credentials name one at each call.
+        fingerprint = hashlib.sha256(call.caller.org_id.encode() + request.to_binary() + (call.raw or b"")).digest()
         kept = await store.begin(owner, rpc.name, key, fingerprint)
         if kept is not None:
             call.status = kept[1]
@@ -285,6 +305,19 @@ def _without_secrets(rpc: Rpc, answer: Message[Any]) -> bytes:
     for name in rpc.secrets:
         copy.clear_field(name)
     return copy.to_binary()
+
+
+def _authorise(rpc: Rpc, principal: Principal) -> None:
+    """Check what an rpc asks of its caller besides a credential."""
+    gate = rpc.gate
+    if gate.personal and principal.user_id is None:
+        raise PermissionDenied("only a user can do this")
+    if principal.read_only or principal.tools is not None:
+        _require_reach(rpc, principal)
+    if gate.scope and not principal.may(gate.scope):
+        raise PermissionDenied(f"insufficient scope: {gate.scope} required", reason=ErrorReason.SCOPE_MISSING, scope=gate.scope)
+    if gate.roles and principal.role not in gate.roles:
+        raise PermissionDenied(f"{gate.roles[0]} role required", role=gate.roles[0])
 
 
 def _require_reach(rpc: Rpc, principal: Principal) -> None:

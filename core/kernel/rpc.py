@@ -46,6 +46,8 @@ class Gate:
 
     Attributes:
         public: Whether anybody may call.
+        personal: Whether the caller must be a user, of whatever organisation.
+        closed_locally: Whether nobody may call while the server believes everybody.
         roles: Roles that may call, the least of them first; empty for all.
         scope: Scope that the credential must hold; empty for none.
         kinds: Kinds of credentials that count; empty for all.
@@ -54,6 +56,8 @@ class Gate:
     """
 
     public: bool
+    personal: bool
+    closed_locally: bool
     roles: tuple[str, ...]
     scope: str
     kinds: frozenset[CredentialKind]
@@ -66,6 +70,8 @@ class Gate:
         by_field = tuple(limit for limit in limits if limit.per == Limit.Per.FIELD)
         return cls(
             public=access.level == Access.Level.PUBLIC,
+            personal=access.level == Access.Level.USER,
+            closed_locally=access.closed_locally,
             roles=ROLES.get(access.level, ()),
             scope=access.scope,
             kinds=frozenset(access.kinds),

@@ -7,6 +7,7 @@ do as well.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import tomllib
 from pathlib import Path
@@ -42,6 +43,16 @@ def split_address(text: str) -> tuple[str, int]:
     if not colon or not port.isascii() or not port.isdigit() or int(port) > MOST_PORT or (":" in host and host[:1] != "["):
         raise ValueError("must be HOST:PORT, such as 127.0.0.1:8787 or [::1]:8787")
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a host. A name is one by what it says: nothing is looked up."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _checked(text: str) -> str:
@@ -153,6 +164,24 @@ class Lab(BaseModel):
     github_api: WebAddress = Field(default="https://api.github.com", description="Address of the API that tells its releases.")
 
 
+class Mail(BaseModel):
+    """How the server sends mail: pins and invites of coding plans."""
+
+    smtp_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="Mail server, smtp://USER:PASSWORD@HOST:PORT or smtps://...; files in the data directory if empty.",
+    )
+    sender: str = Field(default="busbar@localhost", description="Address that mails come from.")
+    timeout_seconds: float = Field(default=20.0, gt=0, description="Seconds that the mail server may take for one mail.")
+
+    @model_validator(mode="after")
+    def _smtp_is_an_address(self) -> Mail:
+        parts = urlsplit(self.smtp_url.get_secret_value())
+        if self.smtp_url.get_secret_value() and (parts.scheme not in ("smtp", "smtps") or not parts.hostname):
+            raise ValueError("smtp_url must be an address such as smtp://mail.example:587")
+        return self
+
+
 class Outgoing(BaseModel):
     """Which addresses that users gave the server may call, for webhooks and downloads. Public ones always."""
 
@@ -226,6 +255,10 @@ class Settings(BaseSettings):
     listen: dict[Surface, Address] = Field(
         default_factory=dict[Surface, Address], description="Further HTTP listeners, by surface."
     )
+    local_mode: bool = Field(
+        default=False,
+        description="Believe everybody who reaches the server: coding plans ask for no pin. Only on loopback addresses.",
+    )
     tool_call_days: int = Field(default=90, ge=0, description="Days for which calls of tools are kept; 0 keeps them for ever.")
     public_url: str = Field(
         default="", description="Address under which browsers and devices reach the server; guessed when empty."
@@ -286,6 +319,7 @@ class Settings(BaseSettings):
     mqtt: Mqtt = Field(default_factory=Mqtt, description="The broker through which boards are announced to homes.")
     classrooms: Classrooms = Field(default_factory=Classrooms, description="How classrooms behave.")
     lab: Lab = Field(default_factory=Lab, description="How the lab behaves.")
+    mail: Mail = Field(default_factory=Mail, description="How the server sends mail.")
     outgoing: Outgoing = Field(default_factory=Outgoing, description="Which addresses that users gave may be called.")
     payments: Payments = Field(default_factory=Payments, description="Who takes the money for priced listings.")
 
@@ -298,6 +332,17 @@ class Settings(BaseSettings):
     def _tls_is_whole(self) -> Settings:
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key go together")
+        return self
+
+    @model_validator(mode="after")
+    def _local_mode_is_local(self) -> Settings:
+        doors = {"http": self.http, "grpc": self.grpc, **{f"listen {name}": at for name, at in self.listen.items()}}
+        if self.local_mode:
+            for name, address in doors.items():
+                if not is_loopback(split_address(address)[0]):
+                    raise ValueError(f"local_mode believes everybody, so {name} must be a loopback address, not {address}")
+            if self.public_url and not is_loopback(urlsplit(self.public_url).hostname or ""):
+                raise ValueError(f"local_mode believes everybody, so there can be no public_url {self.public_url}")
         return self
 
     @classmethod

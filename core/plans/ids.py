@@ -1,4 +1,4 @@
-"""Ids of the plans area."""
+"""Ids of plans and of what is in them: the contract wants UUIDs."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import uuid
 
 
 def new_uuid() -> str:
-    """Return a fresh id: a lower-case UUID of version 4, which is what clients of plans expect."""
+    """Return a fresh lower-case UUID."""
     return str(uuid.uuid4())

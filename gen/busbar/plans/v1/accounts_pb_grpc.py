@@ -47,7 +47,8 @@ class AccountServiceService:
     async def create_sign_in_code(self, request: CreateSignInCodeRequest, context: aio.ServicerContext) -> SignInCode:
         """
         Makes a code of 6 characters by which another client of the caller signs in to the caller's organisation. It counts once,
-        within 5 minutes.
+        within 5 minutes. Only a token of this service can make one: what it opens is every organisation of the user, which keys and
+        sessions of one organisation must not.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -64,7 +65,7 @@ class AccountServiceService:
 
     async def sign_out(self, request: SignOutRequest, context: aio.ServicerContext) -> Empty:
         """
-        Ends the token that the call came with.
+        Ends the token or session that the call came with. Returns PERMISSION_DENIED for a key, which outlives its use.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -201,7 +202,8 @@ class AccountServiceClient:
     ) -> aio.UnaryUnaryCall[CreateSignInCodeRequest, SignInCode]:
         """
         Makes a code of 6 characters by which another client of the caller signs in to the caller's organisation. It counts once,
-        within 5 minutes.
+        within 5 minutes. Only a token of this service can make one: what it opens is every organisation of the user, which keys and
+        sessions of one organisation must not.
         """
         return self._create_sign_in_code(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -232,7 +234,7 @@ class AccountServiceClient:
         compression: Compression | None = None,
     ) -> aio.UnaryUnaryCall[SignOutRequest, Empty]:
         """
-        Ends the token that the call came with.
+        Ends the token or session that the call came with. Returns PERMISSION_DENIED for a key, which outlives its use.
         """
         return self._sign_out(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -279,7 +281,8 @@ class AccountServiceServiceSync:
     def create_sign_in_code(self, request: CreateSignInCodeRequest, context: ServicerContext) -> SignInCode:
         """
         Makes a code of 6 characters by which another client of the caller signs in to the caller's organisation. It counts once,
-        within 5 minutes.
+        within 5 minutes. Only a token of this service can make one: what it opens is every organisation of the user, which keys and
+        sessions of one organisation must not.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -296,7 +299,7 @@ class AccountServiceServiceSync:
 
     def sign_out(self, request: SignOutRequest, context: ServicerContext) -> Empty:
         """
-        Ends the token that the call came with.
+        Ends the token or session that the call came with. Returns PERMISSION_DENIED for a key, which outlives its use.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -433,7 +436,8 @@ class AccountServiceClientSync:
     ) -> SignInCode:
         """
         Makes a code of 6 characters by which another client of the caller signs in to the caller's organisation. It counts once,
-        within 5 minutes.
+        within 5 minutes. Only a token of this service can make one: what it opens is every organisation of the user, which keys and
+        sessions of one organisation must not.
         """
         return self._create_sign_in_code(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -464,7 +468,7 @@ class AccountServiceClientSync:
         compression: Compression | None = None,
     ) -> Empty:
         """
-        Ends the token that the call came with.
+        Ends the token or session that the call came with. Returns PERMISSION_DENIED for a key, which outlives its use.
         """
         return self._sign_out(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 

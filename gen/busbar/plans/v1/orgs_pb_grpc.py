@@ -37,8 +37,9 @@ class OrgServiceService:
     async def create_org(self, request: CreateOrgRequest, context: aio.ServicerContext) -> CreateOrgResponse:
         """
         Makes an organisation that the caller owns. With `auto_add_domain_users` it claims the domain of their mail address: present and
-        later users of the domain become members. Returns INVALID_ARGUMENT for a domain that gives addresses to the public, and
-        ALREADY_EXISTS for one that another organisation claims.
+        later users who have proved an address of the domain become members. Returns INVALID_ARGUMENT for a domain that gives addresses to
+        the public, ALREADY_EXISTS for one that another organisation claims, and FAILED_PRECONDITION while the caller's own address is not
+        proved. In local mode, where addresses are never proved, nothing is claimed.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -70,8 +71,9 @@ class OrgServiceService:
 
     async def remove_org_user(self, request: RemoveOrgUserRequest, context: aio.ServicerContext) -> Empty:
         """
-        Removes a member, with a pending invite for them. Returns PERMISSION_DENIED without the permission to remove members of that
-        role, for the only owner, and in local mode; NOT_FOUND for somebody who is no member.
+        Removes a member, with a pending invite for them. Their keys for the organisation end at once. Returns PERMISSION_DENIED without
+        the permission to remove members of that role, for the only owner, and in local mode; NOT_FOUND for somebody who is no member;
+        FAILED_PRECONDITION for an account that belongs to the organisation: those are deleted where the users of the lab are kept.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -181,8 +183,9 @@ class OrgServiceClient:
     ) -> aio.UnaryUnaryCall[CreateOrgRequest, CreateOrgResponse]:
         """
         Makes an organisation that the caller owns. With `auto_add_domain_users` it claims the domain of their mail address: present and
-        later users of the domain become members. Returns INVALID_ARGUMENT for a domain that gives addresses to the public, and
-        ALREADY_EXISTS for one that another organisation claims.
+        later users who have proved an address of the domain become members. Returns INVALID_ARGUMENT for a domain that gives addresses to
+        the public, ALREADY_EXISTS for one that another organisation claims, and FAILED_PRECONDITION while the caller's own address is not
+        proved. In local mode, where addresses are never proved, nothing is claimed.
         """
         return self._create_org(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -242,8 +245,9 @@ class OrgServiceClient:
         compression: Compression | None = None,
     ) -> aio.UnaryUnaryCall[RemoveOrgUserRequest, Empty]:
         """
-        Removes a member, with a pending invite for them. Returns PERMISSION_DENIED without the permission to remove members of that
-        role, for the only owner, and in local mode; NOT_FOUND for somebody who is no member.
+        Removes a member, with a pending invite for them. Their keys for the organisation end at once. Returns PERMISSION_DENIED without
+        the permission to remove members of that role, for the only owner, and in local mode; NOT_FOUND for somebody who is no member;
+        FAILED_PRECONDITION for an account that belongs to the organisation: those are deleted where the users of the lab are kept.
         """
         return self._remove_org_user(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -263,8 +267,9 @@ class OrgServiceServiceSync:
     def create_org(self, request: CreateOrgRequest, context: ServicerContext) -> CreateOrgResponse:
         """
         Makes an organisation that the caller owns. With `auto_add_domain_users` it claims the domain of their mail address: present and
-        later users of the domain become members. Returns INVALID_ARGUMENT for a domain that gives addresses to the public, and
-        ALREADY_EXISTS for one that another organisation claims.
+        later users who have proved an address of the domain become members. Returns INVALID_ARGUMENT for a domain that gives addresses to
+        the public, ALREADY_EXISTS for one that another organisation claims, and FAILED_PRECONDITION while the caller's own address is not
+        proved. In local mode, where addresses are never proved, nothing is claimed.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -296,8 +301,9 @@ class OrgServiceServiceSync:
 
     def remove_org_user(self, request: RemoveOrgUserRequest, context: ServicerContext) -> Empty:
         """
-        Removes a member, with a pending invite for them. Returns PERMISSION_DENIED without the permission to remove members of that
-        role, for the only owner, and in local mode; NOT_FOUND for somebody who is no member.
+        Removes a member, with a pending invite for them. Their keys for the organisation end at once. Returns PERMISSION_DENIED without
+        the permission to remove members of that role, for the only owner, and in local mode; NOT_FOUND for somebody who is no member;
+        FAILED_PRECONDITION for an account that belongs to the organisation: those are deleted where the users of the lab are kept.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -407,8 +413,9 @@ class OrgServiceClientSync:
     ) -> CreateOrgResponse:
         """
         Makes an organisation that the caller owns. With `auto_add_domain_users` it claims the domain of their mail address: present and
-        later users of the domain become members. Returns INVALID_ARGUMENT for a domain that gives addresses to the public, and
-        ALREADY_EXISTS for one that another organisation claims.
+        later users who have proved an address of the domain become members. Returns INVALID_ARGUMENT for a domain that gives addresses to
+        the public, ALREADY_EXISTS for one that another organisation claims, and FAILED_PRECONDITION while the caller's own address is not
+        proved. In local mode, where addresses are never proved, nothing is claimed.
         """
         return self._create_org(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -468,7 +475,8 @@ class OrgServiceClientSync:
         compression: Compression | None = None,
     ) -> Empty:
         """
-        Removes a member, with a pending invite for them. Returns PERMISSION_DENIED without the permission to remove members of that
-        role, for the only owner, and in local mode; NOT_FOUND for somebody who is no member.
+        Removes a member, with a pending invite for them. Their keys for the organisation end at once. Returns PERMISSION_DENIED without
+        the permission to remove members of that role, for the only owner, and in local mode; NOT_FOUND for somebody who is no member;
+        FAILED_PRECONDITION for an account that belongs to the organisation: those are deleted where the users of the lab are kept.
         """
         return self._remove_org_user(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
