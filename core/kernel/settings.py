@@ -223,6 +223,30 @@ class Payments(BaseModel):
         return self
 
 
+class PlanModels(BaseModel):
+    """How the models of coding plans are asked."""
+
+    dev_url: WebAddress = Field(
+        default="", description="Address of a development model, which answers by rule; plans use it where they chose no other."
+    )
+    ollama_url: WebAddress = Field(default="http://127.0.0.1:11434/v1", description="Address of Ollama, for local models.")
+    server_max_tokens: int = Field(
+        default=128_000, ge=1000, description="Tokens that the model of the server can read, where plans use it."
+    )
+    first_token_seconds: float = Field(
+        default=90.0, gt=0, description="Seconds until a model begins to answer; more for long prompts."
+    )
+    longest_first_token_seconds: float = Field(
+        default=900.0, gt=0, description="The same for the longest prompts, and for local models."
+    )
+    chunk_seconds: float = Field(default=60.0, gt=0, description="Seconds for which a model may pause in its answer.")
+    retries: int = Field(default=3, ge=0, le=20, description="Further tries when a model fails before it says anything.")
+    retry_seconds: float = Field(default=1.0, ge=0, description="Seconds between two tries where the model names none.")
+    longest_retry_seconds: float = Field(
+        default=30.0, ge=0, description="Seconds for which a model that names some is waited for; it is passed over beyond."
+    )
+
+
 class Environment(EnvSettingsSource):
     """The environment, in which lists and pairs need no JSON."""
 
@@ -322,6 +346,7 @@ class Settings(BaseSettings):
     mail: Mail = Field(default_factory=Mail, description="How the server sends mail.")
     outgoing: Outgoing = Field(default_factory=Outgoing, description="Which addresses that users gave may be called.")
     payments: Payments = Field(default_factory=Payments, description="Who takes the money for priced listings.")
+    plan_models: PlanModels = Field(default_factory=PlanModels, description="How the models of coding plans are asked.")
 
     @property
     def database_url(self) -> str:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
-from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 from core.kernel.settings import Settings
@@ -29,6 +27,7 @@ from core.models.answers import (
     usage_of,
 )
 from core.models.failures import not_configured, translated
+from core.models.library import Library, pieces
 
 DEFAULT_WISHES = Wishes()
 
@@ -47,8 +46,7 @@ class Models:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._seconds = settings.ai_timeout_seconds
-        self._loading = asyncio.Lock()
-        self._sdk: ModuleType | None = None
+        self._library = Library()
         self._client: Any = None
 
     @property
@@ -82,8 +80,8 @@ class Models:
         if not isinstance(answer, AsyncIterator):
             raise unreadable()
         gathered = _Gathered(model)
-        async with aclosing(self._pieces(answer, wishes)) as pieces:
-            async for piece in pieces:
+        async with aclosing(self._pieces(answer, wishes)) as found:
+            async for piece in found:
                 text = gathered.take(piece)
                 if text:
                     yield text
@@ -103,18 +101,17 @@ class Models:
         return model
 
     async def _ready(self) -> Any:  # noqa: ANN401 - the library is loaded at the first question, its types with it
-        """Return the client of the library, which takes half a second to load."""
-        async with self._loading:
-            if self._client is None:
-                self._sdk = await asyncio.to_thread(import_module, "openai")
-                self._client = self._sdk.AsyncOpenAI(
-                    base_url=self._settings.ai_base_url,
-                    # Local servers ask for no key, and the library does not go without one.
-                    api_key=self._settings.ai_key.get_secret_value() or "none",
-                    timeout=self._seconds,
-                    max_retries=0,
-                )
-            return self._client
+        """Return the client of the library."""
+        sdk = await self._library.load()
+        if self._client is None:
+            self._client = sdk.AsyncOpenAI(
+                base_url=self._settings.ai_base_url,
+                # Local servers ask for no key, and the library does not go without one.
+                api_key=self._settings.ai_key.get_secret_value() or "none",
+                timeout=self._seconds,
+                max_retries=0,
+            )
+        return self._client
 
     async def _ask(self, create: Any, arguments: Mapping[str, Any], wishes: Wishes) -> Any:  # noqa: ANN401 - as above
         try:
@@ -126,19 +123,15 @@ class Models:
     async def _pieces(self, answer: Any, wishes: Wishes) -> AsyncGenerator[Any]:  # noqa: ANN401 - as above
         """Yield the pieces of an answer; each may take as long as a whole one."""
         try:
-            while True:
-                async with asyncio.timeout(self._seconds):
-                    piece = await anext(answer, None)
-                if piece is None:
-                    return
-                yield piece
+            async with aclosing(pieces(answer, self._seconds)) as found:
+                async for piece in found:
+                    yield piece
         except Exception as error:
             raise self._translated(error, wishes) from error
-        finally:
-            await answer.close()
 
     def _translated(self, error: Exception, wishes: Wishes) -> Exception:
-        return error if self._sdk is None else translated(self._sdk, error, model_was_asked_for=bool(wishes.model))
+        sdk = self._library.loaded
+        return error if sdk is None else translated(sdk, error, model_was_asked_for=bool(wishes.model))
 
 
 class _Gathered:

@@ -1,0 +1,189 @@
+"""Finds where a segment of an edit belongs in the original, by the lines that both have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_LARGEST_LOSS = 20
+"""Lines of the original, besides three for each new one, that a segment may replace; more looks like a wrong anchor."""
+
+
+@dataclass(slots=True)
+class Segment:
+    """Lines of an edit between two references.
+
+    Attributes:
+        lines: The lines.
+        follows_reference: Whether a reference stands before it.
+        reference_indent: Indentation of the reference behind it; None when there is none.
+    """
+
+    lines: list[str]
+    follows_reference: bool = False
+    reference_indent: int | None = None
+
+
+@dataclass(slots=True)
+class Placed:
+    """Where a segment belongs: lines `start` to `end` of the original give way to it."""
+
+    start: int
+    end: int
+    lines: list[str]
+
+
+def place(old: list[str], position: int, segment: Segment, kind: str) -> Placed | str:
+    """Return where a segment belongs, at or after a position; a sentence why that is not certain otherwise."""
+    lines = _trimmed(segment.lines)
+    adds = kind in ("add", "append", "prepend")
+    first, begin = _run_from(old, position, lines)
+    if begin == -1:
+        return (
+            _without_first(old, position, segment, lines) if adds else f"the line {lines[0].strip()!r} is not in the original"
+        )
+    places = _places(old, position, lines, first)
+    if len(places) > 1:
+        places = [at for at in places if _end_of_insertion(old, at + first, lines[first:]) is not None]
+    if len(places) != 1:
+        return f"the line {lines[0].strip()!r} fits in several places"
+    begin = places[0]
+    inserted = begin + first if first == len(lines) else _end_of_insertion(old, begin + first, lines[first:])
+    if inserted is not None:
+        return Placed(begin, inserted, lines)
+    return _insertion(old, begin, first, lines) if adds else _replacement(old, begin, first, segment, lines, kind)
+
+
+def _replacement(old: list[str], begin: int, first: int, segment: Segment, lines: list[str], kind: str) -> Placed | str:
+    """Place lines that take the place of what lies between their first and their last anchor."""
+    end = _end(old, begin, first, segment, lines)
+    if isinstance(end, str):
+        return end
+    if kind != "remove" and end - begin - len(lines) > 2 * len(lines) + _LARGEST_LOSS:
+        return f"the segment at {lines[0].strip()!r} would replace too much"
+    return Placed(begin, end, lines)
+
+
+def _end_of_insertion(old: list[str], at: int, rest: list[str]) -> int | None:
+    """Return the end of the anchor behind new lines, where it follows directly upon the anchor before them."""
+    while at < len(old) and not old[at].strip():
+        at += 1
+    for size in range(min(len(rest), len(old) - at), 0, -1):
+        if rest[-size].strip() and all(map(_same, old[at : at + size], rest[-size:])):
+            return at + size
+    return None
+
+
+def _insertion(old: list[str], begin: int, first: int, lines: list[str]) -> Placed | str:
+    """Place lines that are added behind an anchor and have none behind them."""
+    start = begin + first
+    says_something = any(character.isalnum() for character in lines[-1])
+    if says_something and any(_same(line, lines[-1]) for line in old[start:]):
+        return f"the line {lines[-1].strip()!r} does not follow upon {lines[first - 1].strip()!r} in the original"
+    return Placed(begin, start, lines)
+
+
+def _end(old: list[str], begin: int, first: int, segment: Segment, lines: list[str]) -> int | str:
+    """Return the line of the original behind what a segment replaces."""
+    start = begin + first
+    ends = [at for at in range(start, len(old)) if _same(old[at], lines[-1])]
+    if ends:
+        chosen = _nearest_end(old, begin, start, ends, lines, first)
+        return chosen if isinstance(chosen, str) else chosen + 1
+    if not any(line.strip() for line in old[start:]):
+        return len(old)
+    return _block_end(old, begin, segment, lines)
+
+
+def _nearest_end(old: list[str], begin: int, start: int, ends: list[int], lines: list[str], first: int) -> int | str:
+    """Return the end anchor that belongs to a beginning, of several that read alike."""
+    nearest = ends[0]
+    indent = _indent(lines[0])
+    between = [line for line in old[begin + 1 : nearest] if line.strip()]
+    closes = _indent(lines[-1]) <= indent and all(_indent(line) > indent for line in between)
+    if len(ends) == 1 or closes:
+        return nearest
+    lowest = min(indent, _indent(lines[-1]))
+    if any(line.strip() and _indent(line) < lowest for line in old[nearest + 1 : ends[1]]):
+        return nearest
+    rest = lines[first:]
+    lengths = {at: _run_back(old, start, at, rest) for at in ends}
+    longest = max(lengths.values())
+    best = [at for at, length in lengths.items() if length == longest]
+    return best[0] if len(best) == 1 else f"the line {lines[-1].strip()!r} fits in several places"
+
+
+def _block_end(old: list[str], begin: int, segment: Segment, lines: list[str]) -> int | str:
+    """Return where the indented block ends that a segment begins with, for a segment that holds the whole of the new block."""
+    indent = _indent(lines[0])
+    whole = all(not line.strip() or _indent(line) > indent for line in lines[1:])
+    beyond = segment.reference_indent is None or segment.reference_indent <= indent
+    if not (lines[0].rstrip().endswith(":") and whole and beyond):
+        return f"the line {lines[-1].strip()!r} is not in the original"
+    end = begin + 1
+    while end < len(old) and (not old[end].strip() or _indent(old[end]) > indent):
+        end += 1
+    while not old[end - 1].strip():
+        end -= 1
+    return end
+
+
+def _without_first(old: list[str], position: int, segment: Segment, lines: list[str]) -> Placed | str:
+    """Place lines that are added and whose first is new: before their last ones, or at an edge of the file."""
+    ends = [at for at in range(position, len(old)) if _same(old[at], lines[-1])]
+    if not ends and segment.reference_indent is None:
+        return Placed(len(old), len(old), segment.lines)
+    if not ends and not segment.follows_reference:
+        return Placed(position, position, segment.lines)
+    lengths = {at: _run_back(old, position, at, lines) for at in ends}
+    longest = max(lengths.values(), default=0)
+    best = [at for at, length in lengths.items() if length == longest]
+    if len(best) != 1:
+        return f"the line {lines[-1].strip()!r} fits in no place or in several"
+    return Placed(best[0] - longest + 1, best[0] + 1, segment.lines)
+
+
+def _run_from(old: list[str], position: int, lines: list[str]) -> tuple[int, int]:
+    """Return the most lines at the beginning of a segment that the original has in one piece, and where; -1 for nowhere."""
+    best, where = 0, -1
+    for at in range(position, len(old)):
+        size = 0
+        while size < len(lines) and at + size < len(old) and _same(old[at + size], lines[size]):
+            size += 1
+        if size > best:
+            best, where = size, at
+    # An anchor of empty lines, or one that trails off into them, says nothing.
+    while best and not lines[best - 1].strip():
+        best -= 1
+    return best, where if best else -1
+
+
+def _places(old: list[str], position: int, lines: list[str], size: int) -> list[int]:
+    """Return where the original has the first lines of a segment."""
+    wanted = [line.rstrip() for line in lines[:size]]
+    return [at for at in range(position, len(old) - size + 1) if [line.rstrip() for line in old[at : at + size]] == wanted]
+
+
+def _run_back(old: list[str], start: int, end: int, lines: list[str]) -> int:
+    """Return how many lines at the end of a segment the original has up to a line."""
+    size = 0
+    while size < len(lines) and end - size >= start and _same(old[end - size], lines[-1 - size]):
+        size += 1
+    return size
+
+
+def _trimmed(lines: list[str]) -> list[str]:
+    """Return lines without empty ones at the edges, where they only set off a reference."""
+    first, last = 0, len(lines)
+    while not lines[first].strip():
+        first += 1
+    while not lines[last - 1].strip():
+        last -= 1
+    return lines[first:last]
+
+
+def _same(one: str, other: str) -> bool:
+    return one.rstrip() == other.rstrip()
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
