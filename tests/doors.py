@@ -19,11 +19,21 @@ from typing import Any
 
 import grpc
 import httpx
-from protobuf import DescMethod, DescService, Message, message_from_json_value
+from protobuf import (
+    DescField,
+    DescFieldValueList,
+    DescFieldValueMap,
+    DescFieldValueMessage,
+    DescMessage,
+    DescMethod,
+    DescService,
+    Message,
+    message_from_json_value,
+)
 
 import gen.busbar
 from adapters.rest.binding import decode
-from adapters.rest.codec import json_kind
+from adapters.rest.codec import json_kind, unwrapped
 from core.kernel.rpc import PATH_VARIABLE, Rpc, verb_and_path
 from gen.busbar.api.v1.options_pb import CredentialKind, Surface, ext_header
 from gen.google.api.httpbody_pb import HttpBody
@@ -163,13 +173,13 @@ class RestClient(Door):
         rpc = self.rpc(name)
         answer = await self.send(rpc, fields)
         if answer.status_code >= 400:
-            body = answer.json()
-            code = STATUS_CODES.get(answer.status_code, str(answer.status_code))
-            raise Refused(code, str(body.get("message") or body.get("error") or body.get("detail")))
+            raise Refused(STATUS_CODES.get(answer.status_code, str(answer.status_code)), _sentence(answer))
         if rpc.response is HttpBody:
             return HttpBody(content_type=answer.headers["content-type"], data=answer.content)
+        if rpc.rest.empty or rpc.rest.text:
+            return decode(rpc.response, {rpc.rest.text: answer.text} if rpc.rest.text else {})
         part = rpc.http[0].response_body
-        return decode(rpc.response, {part: answer.json()} if part else answer.json())
+        return decode(rpc.response, wrap(rpc.response.desc(), {part: answer.json()} if part else answer.json()))
 
     async def send(self, rpc: Rpc, fields: dict[str, Any]) -> httpx.Response:
         """Send the request that an HTTP rule makes of some fields."""
@@ -211,7 +221,7 @@ class McpClient(RestClient):
         result = await self.method("tools/call", {"name": rpc.tool.name, "arguments": arguments})
         if result.get("isError"):
             raise Refused("TOOL_ERROR", result["content"][0]["text"])
-        return decode(rpc.response, result["structuredContent"])
+        return decode(rpc.response, wrap(rpc.response.desc(), result["structuredContent"]))
 
     async def method(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
         """Send one JSON-RPC request and return its result."""
@@ -226,6 +236,40 @@ class McpClient(RestClient):
             message = error if isinstance(error, str) else error["message"]
             raise Refused(STATUS_CODES.get(answer.status_code, "JSON_RPC"), message)
         return body["result"]
+
+
+def _sentence(answer: httpx.Response) -> str:
+    """Return what a refusal says, in whatever dialect."""
+    if not answer.headers["content-type"].startswith("application/json"):
+        return answer.text.strip()
+    body = answer.json()
+    return str(next(body[name] for name in ("message", "error", "detail", "msg") if body.get(name)))
+
+
+def wrap(message: DescMessage, value: Any) -> Any:
+    """Return the JSON value of a message with every value that stands for a message put into it again."""
+    if value is None:
+        return None
+    if (only := unwrapped(message)) is not None:
+        return {only.json_name: _wrap_field(only, value)}
+    if message.type_name.startswith("google.") or not isinstance(value, dict):
+        return value
+    fields = {name: field for field in message.fields for name in (field.name, field.json_name)}
+    members: dict[str, Any] = value
+    return {name: _wrap_field(fields[name], member) if name in fields else member for name, member in members.items()}
+
+
+def _wrap_field(field: DescField, value: Any) -> Any:
+    kind = field.value
+    if value is None:
+        return None
+    if isinstance(kind, DescFieldValueMessage):
+        return wrap(kind.message, value)
+    if isinstance(kind, DescFieldValueList) and isinstance(kind.element, DescMessage):
+        return [wrap(kind.element, item) for item in value]
+    if isinstance(kind, DescFieldValueMap) and isinstance(kind.value, DescMessage):
+        return {key: wrap(kind.value, item) for key, item in value.items()}
+    return value
 
 
 def _request(rpc: Rpc, fields: dict[str, Any]) -> Message[Any]:

@@ -21,7 +21,7 @@ from protobuf import (
 )
 
 from adapters.mcp.rules import constraints, items_rules, rules_of
-from adapters.rest.codec import json_kind
+from adapters.rest.codec import json_kind, omits_empty, unwrapped
 from adapters.rest.descriptors import comment
 from gen.buf.validate.validate_pb import FieldRules
 from gen.busbar.api.v1.options_pb import JsonKind, ext_prefix
@@ -88,13 +88,13 @@ class SchemaWriter:
     def _is_required(self, field: DescField) -> bool:
         if self._answers:
             # Every member is printed, absent ones as null, but of a oneof only the chosen one.
-            return oneof_of(field) is None
+            return oneof_of(field) is None and not omits_empty(field)
         rules = rules_of(field)
         return has_behavior(field, FieldBehavior.REQUIRED) or (rules is not None and rules.required)
 
     def _property(self, field: DescField, paths: Paths) -> Schema:
         schema = self._field(field, paths)
-        if self._answers and is_nullable(field):
+        if self._answers and is_nullable(field) and not omits_empty(field):
             schema = _or_null(schema)
         text = comment(f"{field.parent.type_name}.{field.name}")
         return schema | {"description": text} if text else schema
@@ -136,6 +136,8 @@ class SchemaWriter:
             return WELL_KNOWN[name]
         if name.startswith("google.protobuf.") and name.endswith("Value"):
             return self._field(message.fields[0], {})
+        if self._answers and (inner := unwrapped(message)) is not None:
+            return self._field(inner, paths)
         return self.object(message, members(message, paths, answers=self._answers), paths)
 
     def _bounds(self, rules: FieldRules | None) -> Schema:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +68,7 @@ class Codec:
         self._encode_part = None if self._part is None else field_encoder(self._part, style)
         self._opaque = self._desc.type_name == HTTP_BODY or _is_http_body(self._part)
         self._events = rpc.rest.events
+        self._write = self._writer(rpc)
         revision = field_by_name(self._desc, rpc.rest.revision or REVISION)
         plain = revision is not None and isinstance(revision.value, DescFieldValueScalar) and revision.value.oneof is None
         if rpc.rest.revision and not plain:
@@ -76,6 +77,20 @@ class Codec:
             )
         self._revision = revision.local_name if revision is not None and plain else ""
         self.revised = bool(self._revision)
+
+    def _writer(self, rpc: Rpc) -> Callable[[Any], tuple[str, bytes]]:
+        """Return what writes an answer as the options of its rpc want it."""
+        encode, part, encode_part = self._encode, self._part, self._encode_part
+        if rpc.rest.empty:
+            return lambda _message: ("", b"")
+        if rpc.rest.text:
+            name = _text_field(rpc)
+            return lambda message: (TEXT, getattr(message, name).encode())
+        if part is None:
+            return lambda message: (JSON, dumps(encode(message)))
+        if encode_part is None:
+            return lambda message: (JSON, dumps(message[part]))
+        return lambda message: (JSON, dumps(None if message[part] is None else encode_part(message[part])))
 
     def encode(self, message: Message[Any], accept: str) -> tuple[str, bytes]:
         """Return the Content-Type and the bytes of an answer."""
@@ -86,12 +101,9 @@ class Codec:
             return content.content_type or "application/octet-stream", content.data
         if "protobuf" in accept:
             return PROTOBUF, message.to_binary()
-        if self._dialect.plain_ok and accept.startswith("text/plain"):
+        if self._dialect.plain_ok is not None and self._dialect.plain_ok(accept):
             return TEXT, b"OK"
-        if self._part is None:
-            return JSON, dumps(self._encode(message))
-        value: Any = message[self._part]
-        return JSON, dumps(value if self._encode_part is None or value is None else self._encode_part(value))
+        return self._write(message)
 
     def etag(self, message: Message[Any]) -> bytes:
         """Return the entity tag of an answer that has a revision."""
@@ -103,7 +115,14 @@ class Codec:
             return Bytes()
         if self._events or EVENTS in accept:
             return Events(self._encode, self._desc, waits=self._events)
-        return Lines(self._encode, self._dialect.mark)
+        return Lines(self._encode, self._dialect.form)
+
+
+def _text_field(rpc: Rpc) -> str:
+    found = field_by_name(rpc.response.desc(), rpc.rest.text)
+    if found is None or not isinstance(found.value, DescFieldValueScalar):
+        raise BindingError(f"{rpc.name} answers with the text of {rpc.rest.text}, which is no such field of its answer")
+    return found.local_name
 
 
 def cookie_header(cookie: Cookie, *, secure: bool) -> bytes:

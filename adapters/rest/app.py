@@ -21,7 +21,7 @@ from adapters.rest.answers import Answer, Codec, cookie_header
 from adapters.rest.binding import Binding, Payload
 from adapters.rest.body import Disconnected, Receive, UnsupportedMediaType
 from adapters.rest.cors import Origins, allow, is_preflight
-from adapters.rest.dialects import DIALECTS, JSON, Asked, Dialect, Refusal, dialect_at
+from adapters.rest.dialects import DIALECTS, JSON, Asked, Dialect, Refusal, dialect_at, dialect_of
 from adapters.rest.forms import Piece, form_of, pieces
 from adapters.rest.json_text import loads
 from adapters.rest.request import Request, Scope
@@ -31,7 +31,7 @@ from core.kernel.call import Call
 from core.kernel.errors import DomainError, Internal, PermissionDenied, Unauthenticated
 from core.kernel.ids import new_request_id
 from core.kernel.pipeline import Platform
-from core.kernel.rpc import BindingError, Rpc, verb_and_path
+from core.kernel.rpc import PATH_VARIABLE, BindingError, Rpc, verb_and_path
 from core.kernel.settings import Settings
 from core.kernel.validation import validate
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
@@ -105,7 +105,7 @@ class RestApp:
         self._below = {path[:-1]: app for path, app in extra.items() if path.endswith("/*")}
 
     def _add(self, rpc: Rpc, rule: HttpRule) -> None:
-        dialect = DIALECTS[rpc.surface]
+        dialect = dialect_of(rpc.surface, self._surfaces)
         method, path = verb_and_path(rule)
         credentials = frozenset(rpc.rest.credentials)
         endpoint = Endpoint(
@@ -114,7 +114,7 @@ class RestApp:
             dialect=dialect,
             codec=Codec(rpc, rule, dialect),
             accepts=credentials or dialect.accepts,
-            max_body=rpc.rest.max_body_bytes or dialect.max_body,
+            max_body=rpc.rest.max_body_bytes or dialect.max_body(self._settings),
             has_body=bool(rule.body) or rpc.rest.raw_body,
             success=rpc.rest.success or int(HTTPStatus.OK),
             no_store=rpc.rest.no_store,
@@ -122,9 +122,9 @@ class RestApp:
             form=form_of(rpc, rule),
         )
         if rpc.rest.when:
-            _join(self._endpoints.get((method, path)), endpoint)
+            _join(self._endpoints.get((method, _unnamed(path))), endpoint)
             return
-        self._endpoints[method, path] = endpoint
+        self._endpoints[method, _unnamed(path)] = endpoint
         for verb in (method, *rpc.rest.method_aliases):
             for spelling in (path, f"{path}/") if dialect.both_slashes else (path,):
                 self._router.add(verb, spelling, rpc.name, endpoint)
@@ -404,7 +404,7 @@ class _Exchange:
             return answer.start(length=None)
 
         framing = self._endpoint.codec.framing(self._request.accept)
-        await Outgoing(messages, framing, self._send, start, lambda error: self._envelope(error)[2]).run(self._receive)
+        await Outgoing(messages, framing, self._send, start, self._broken).run(self._receive)
 
     def _started(self, status: int) -> Answer:
         """Return an answer with what the service and its options ask for."""
@@ -431,6 +431,11 @@ class _Exchange:
         refusal = endpoint.dialect.refusal(error, asked)
         return refusal, *endpoint.dialect.envelope(refusal, asked)
 
+    def _broken(self, error: DomainError) -> bytes:
+        dialect = self._endpoint.dialect
+        refusal, _, content = self._envelope(error)
+        return content if dialect.broken is None else dialect.broken(refusal, Asked(self._request.path))[1]
+
     async def _refuse(self, error: DomainError) -> None:
         dialect = self._endpoint.dialect
         refusal, content_type, content = self._envelope(error)
@@ -445,6 +450,11 @@ class _Exchange:
 def _waiting(dialect: Dialect, error: DomainError) -> list[Field]:
     wait = dialect.retry_after(error)
     return [] if wait is None else [(b"retry-after", wait.encode())]
+
+
+def _unnamed(path: str) -> str:
+    """Return a path template without the names of its variables, which two rpcs of one path may call differently."""
+    return PATH_VARIABLE.sub("{}", path)
 
 
 def _join(first: Endpoint | None, other: Endpoint) -> None:

@@ -11,7 +11,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any, cast
 
 import orjson
@@ -30,7 +30,7 @@ from protobuf import (
 )
 
 from adapters.rest.descriptors import json_name
-from gen.busbar.api.v1.options_pb import JsonKind, Others, ext_json, ext_others
+from gen.busbar.api.v1.options_pb import JsonKind, Others, ext_json, ext_omit_empty, ext_others, ext_unwrap
 
 Json = Any
 Encode = Callable[[Any], Json]
@@ -70,6 +70,8 @@ def encoder(message: DescMessage, style: Style) -> Encode:
     known = _well_known(message, style)
     if known is not None:
         return known
+    if (inner := unwrapped(message)) is not None:
+        return _inner_encoder(inner, style)
     key = (message, style)
     plan = _plans.get(key)
     if plan is None:
@@ -77,6 +79,12 @@ def encoder(message: DescMessage, style: Style) -> Encode:
         _plans[key] = partial(_planned, key)
         plan = _plans[key] = _compile(message, style)
     return plan
+
+
+def _inner_encoder(field: DescField, style: Style) -> Encode:
+    """Return what writes the only field of a message in the place of the message."""
+    name, encode = field.local_name, field_encoder(field, style)
+    return lambda message: getattr(message, name) if encode is None else encode(getattr(message, name))
 
 
 def _planned(key: tuple[DescMessage, Style], message: Any) -> Json:  # noqa: ANN401 - a message of that type
@@ -106,6 +114,9 @@ def _field_lines(field: DescField, style: Style, at: int, known: dict[str, Any])
     encode = known[f"encode{at}"] = field_encoder(field, style)
     form = "value" if encode is None else f"encode{at}(value)"
     fetch = f"    value = message.{field.local_name}"
+    if omits_empty(field):
+        holds = "value is not None" if isinstance(field.value, DescFieldValueMessage) else "value"
+        return [fetch, f"    if {holds}:", f"        out[{name}] = {form}"]
     optional = field.proto.proto3_optional and isinstance(field.value, DescFieldValueScalar | DescFieldValueEnum)
     if not optional and not isinstance(field.value, DescFieldValueMessage):
         return [fetch, f"    out[{name}] = {form}"]
@@ -164,6 +175,19 @@ def others_of(field: DescField) -> Others:
     """Return how JSON shows a field that takes the members of no other field; UNSPECIFIED for one that takes none."""
     options = field.proto.options
     return options[ext_others] if options is not None else Others.UNSPECIFIED
+
+
+def omits_empty(field: DescField) -> bool:
+    """Tell whether JSON leaves a field out where it holds nothing."""
+    options = field.proto.options
+    return options is not None and options[ext_omit_empty]
+
+
+@cache
+def unwrapped(message: DescMessage) -> DescField | None:
+    """Return the field that JSON shows in the place of a message; None for a message that is shown as an object."""
+    options = message.proto.options
+    return message.fields[0] if options is not None and options[ext_unwrap] else None
 
 
 def as_object(value: object) -> dict[str, Json] | None:

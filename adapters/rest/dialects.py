@@ -20,6 +20,7 @@ from adapters.rest.codec import Style
 from adapters.rest.credentials import Found, Headers, api_key, only_bearer, plans_org, plans_token, session
 from adapters.rest.descriptors import field_by_name, json_name
 from adapters.rest.fault_lists import Given, Lister
+from adapters.rest.streams import LINE_BY_LINE, Form
 from core.kernel.errors import DomainError, FieldViolation, Internal, PreconditionFailed
 from core.kernel.settings import Settings
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
@@ -129,7 +130,7 @@ class Dialect:
         accepts: Kinds of credentials taken where the rpc states none; None for all.
         envelope: Writes a refusal.
         limit: Rate limit of a call for an rpc that states none.
-        max_body: Largest body in bytes.
+        max_body: Tells the largest body in bytes.
         cors: Which pages of other origins may call.
         invalid: Status of a request whose fields are wrong.
         unsupported: Status of a body whose form is not taken.
@@ -137,9 +138,10 @@ class Dialect:
         echo_request_id: Takes over the caller's X-Request-Id.
         head: Serves HEAD wherever it serves GET.
         both_slashes: Serves each path with and without a slash at the end.
-        plain_ok: Answers `OK` instead of JSON to those who accept text only.
+        plain_ok: Tells by Accept whether the text `OK` answers instead of JSON; None where it never does.
         www_authenticate: Tells whether a 401 names the scheme, by path and error.
-        mark: What ends a frame of a stream that is neither lines nor events.
+        form: How streams are written that are no events.
+        broken: Writes a refusal within a stream; None where it is written as others are.
         headers: Headers of every answer.
         retry_after: Tells when to come back after a refusal, in seconds.
     """
@@ -150,7 +152,7 @@ class Dialect:
     accepts: frozenset[CredentialKind] | None
     envelope: Envelope
     limit: Rate
-    max_body: int
+    max_body: Callable[[Settings], int]
     cors: Cors = field(default_factory=Cors)
     invalid: int = 400
     unsupported: int = 415
@@ -158,9 +160,10 @@ class Dialect:
     echo_request_id: bool = True
     head: bool = True
     both_slashes: bool = False
-    plain_ok: bool = False
+    plain_ok: Callable[[str], bool] | None = None
     www_authenticate: Callable[[str, DomainError | None], bool] = lambda _path, _error: False
-    mark: str = "\n"
+    form: Form = LINE_BY_LINE
+    broken: Envelope | None = None
     headers: tuple[tuple[bytes, bytes], ...] = ()
     org: Callable[[Headers], str | None] = lambda _headers: None
     retry_after: Callable[[DomainError | None], str | None] = retry_after
@@ -287,12 +290,24 @@ def _lab_list(asked: Asked) -> Lister:
 
 
 def _plans_envelope(refusal: Refusal, asked: Asked) -> tuple[str, bytes]:
-    invalid = refusal.error is not None and refusal.error.reason == ErrorReason.CREDENTIAL_INVALID
-    if invalid or JSON in asked.accept:
-        kind = "invalid_token" if invalid else "other"
-        return JSON, orjson.dumps({"type": kind, "status": refusal.status, "msg": refusal.message})
-    missing = refusal.error is not None and refusal.error.reason == ErrorReason.CREDENTIAL_MISSING
-    return TEXT, f"{'no auth header' if missing else refusal.message}\n".encode()
+    """Write a text. The command line ends at once at JSON, and signs in again at `invalid_token`, so both are kept for that."""
+    error = refusal.error
+    if error is not None and "ended" in error.metadata:
+        return JSON, _api_error("invalid_token", refusal.status, "Invalid auth token")
+    missing = error is not None and error.reason == ErrorReason.CREDENTIAL_MISSING
+    message = "no auth header" if missing else refusal.message
+    if JSON in asked.accept or (error is not None and error.reason == ErrorReason.LOCAL_MODE):
+        return JSON, _api_error("other", refusal.status, message)
+    return TEXT, f"{message}\n".encode()
+
+
+def _plans_broken(refusal: Refusal, _asked: Asked) -> tuple[str, bytes]:
+    error = {"type": "other", "status": refusal.status, "msg": refusal.message}
+    return JSON, orjson.dumps({"type": "error", "error": error})
+
+
+def _api_error(kind: str, status: int, message: str) -> bytes:
+    return orjson.dumps({"type": kind, "status": int(status), "msg": message})
 
 
 # Rates
@@ -365,7 +380,7 @@ DEFAULT = Dialect(
     frozenset({CredentialKind.SESSION}),
     _maker_envelope,
     _limit(300, Limit.Per.CREDENTIAL),
-    1_048_576,
+    lambda _settings: 1_048_576,
     www_authenticate=lambda path, _error: _below(path, "/api/mcp") or _below(path, "/api/ha"),
 )
 
@@ -378,7 +393,7 @@ DIALECTS = {
         frozenset({CredentialKind.TELEMETRY_KEY, CredentialKind.DEVICE_TOKEN, CredentialKind.SESSION}),
         _telemetry_envelope,
         _unlimited,
-        5_242_880,
+        lambda _settings: 5_242_880,
         Cors(anyone=True, methods="GET, POST, PATCH, DELETE, OPTIONS", headers="Content-Type, x-api-key, Authorization"),
     ),
     Surface.LAB: Dialect(
@@ -388,7 +403,7 @@ DIALECTS = {
         frozenset({CredentialKind.LAB_TOKEN, CredentialKind.LAB_JWT, CredentialKind.SESSION}),
         _lab_envelope,
         _lab_limit,
-        1_048_576,
+        lambda _settings: 1_048_576,
         LAB_CORS,
         invalid=422,
         unsupported=422,
@@ -407,8 +422,9 @@ DIALECTS = {
         frozenset({CredentialKind.PLANS_TOKEN, CredentialKind.SESSION}),
         _plans_envelope,
         _unlimited,
-        268_435_456,
-        mark="@@PX@@",
+        lambda settings: settings.plans.body_bytes,
+        form=Form("@@PX@@", TEXT, keep_alive="heartbeat", keep_alive_seconds=5.0, waits=True),
+        broken=_plans_broken,
         org=plans_org,
     ),
     Surface.SYSTEM: Dialect(
@@ -418,10 +434,10 @@ DIALECTS = {
         None,
         _maker_envelope,
         _unlimited,
-        65_536,
+        lambda _settings: 65_536,
         LAB_CORS,
         echo_request_id=False,
-        plain_ok=True,
+        plain_ok=lambda accept: accept.startswith("text/plain"),
     ),
 }
 
@@ -437,6 +453,20 @@ PREFIXES = {
     "": Surface.PLANS,
 }
 """Whose dialect answers below a path that nothing serves; the longest that fits counts."""
+
+
+def dialect_of(surface: Surface, served: frozenset[Surface]) -> Dialect:
+    """Return the dialect of a surface on a listener that serves some surfaces.
+
+    On one of its own, each surface that shares a path with others answers as its contract alone has it.
+    """
+    if surface == Surface.SYSTEM and served <= {Surface.SYSTEM, Surface.PLANS}:
+        return replace(DIALECTS[surface], plain_ok=_no_json)
+    return DIALECTS[surface]
+
+
+def _no_json(accept: str) -> bool:
+    return JSON not in accept
 
 
 def dialect_at(path: str, surfaces: frozenset[Surface]) -> Dialect:

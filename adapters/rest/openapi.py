@@ -237,7 +237,7 @@ class _Operation:
 
     def join(self, operation: Schema) -> None:
         """Add the answer of an rpc that serves the path of another one."""
-        operation["responses"][str(self._rpc.rest.success or 200)]["content"].update(self._content())
+        operation["responses"][str(self._rpc.rest.success or 200)].setdefault("content", {}).update(self._content())
 
     def _path(self, template: str) -> str:
         parsed = Template.parse(template)
@@ -253,7 +253,9 @@ class _Operation:
             return self._text
         if self._rpc.rest.events:
             return f"{self._text}\nAnswers server-sent events."
-        return f"{self._text}\nAnswers one JSON text a line, or server-sent events where Accept names `{EVENTS}`."
+        form = self._dialect.form
+        end = "a line" if form.mark == "\n" else f"before each `{form.mark}`"
+        return f"{self._text}\nAnswers one JSON text {end}, or server-sent events where Accept names `{EVENTS}`."
 
     def _field(self, path: str) -> DescField | None:
         message: DescMessage | None = self._request
@@ -359,7 +361,7 @@ class _Operation:
         rpc = self._rpc
         status = str(rpc.rest.success or 200)
         answer: Schema = {"description": comment(rpc.response.desc().type_name) or "Success."}
-        if status != "204":
+        if status != "204" and not rpc.rest.empty:
             answer["content"] = self._content()
         responses = dict.fromkeys((status, *map(str, rpc.rest.also)), answer)
         name, schema = ERRORS[rpc.surface]
@@ -378,14 +380,21 @@ class _Operation:
         part = field_by_name(rpc.response.desc(), self._rule.response_body) if self._rule.response_body else None
         if HTTP_BODY in (rpc.response.desc().type_name, None if part is None else _message_name(part)):
             return {"*/*": {"schema": {"type": "string", "format": "binary"}}}
+        if rpc.rest.text:
+            return {"text/plain": {"schema": {"type": "string"}}}
         schema = self._schemas.output(rpc.response.desc(), style)
         if part is not None:
             schema = self._schemas.field(part, style, reading=False)
         if rpc.rest.events:
             return {EVENTS: {"schema": schema}}
         if rpc.server_streams:
-            return {LINES: {"schema": schema}, EVENTS: {"schema": schema}}
+            return {self._lines: {"schema": schema}, EVENTS: {"schema": schema}}
         return {JSON: {"schema": schema}}
+
+    @property
+    def _lines(self) -> str:
+        """Media type of a stream that is no event stream."""
+        return self._dialect.form.content_type.partition(";")[0]
 
     def _error_codes(self) -> set[str]:
         rpc, dialect = self._rpc, self._dialect

@@ -19,7 +19,7 @@ from protobuf import (
 )
 
 from adapters.rest.binding import HTTP_BODY, UPDATE_MASK
-from adapters.rest.codec import LONG, WRAPPERS, Style, json_kind, others_of
+from adapters.rest.codec import LONG, WRAPPERS, Style, json_kind, omits_empty, others_of, unwrapped
 from adapters.rest.descriptors import comment, json_name
 from gen.buf.validate.validate_pb import FieldRules, Ignore, ext_field
 from gen.busbar.api.v1.options_pb import JsonKind, Others, ext_prefix
@@ -95,6 +95,8 @@ class Schemas:
             return dict(WELL_KNOWN[name])
         if name in WRAPPERS:
             return self._value(message.fields[0], style, reading=reading)
+        if not reading and (inner := unwrapped(message)) is not None:
+            return self._value(inner, style, reading=reading)
         key = (name, style, reading, without)
         if key not in self._names:
             # Named before its members are looked at, since a message may hold itself.
@@ -121,7 +123,7 @@ class Schemas:
             name = json_name(field, declared=style.declared_names)
             schema = self.field(field, style, reading=reading)
             needed = behaves(field, FieldBehavior.REQUIRED) if reading else _always_printed(field, style)
-            absent = not needed if reading else style.nulls and _may_be_absent(field)
+            absent = not needed if reading else style.nulls and _may_be_absent(field) and not omits_empty(field)
             properties[name] = nullable(schema) if absent else schema
             if not reading and behaves(field, FieldBehavior.OUTPUT_ONLY):
                 properties[name] = {**properties[name], "readOnly": True}
@@ -188,7 +190,7 @@ def _may_be_absent(field: DescField) -> bool:
 
 
 def _always_printed(field: DescField, style: Style) -> bool:
-    if getattr(field.value, "oneof", None) is not None:
+    if getattr(field.value, "oneof", None) is not None or omits_empty(field):
         return False
     return style.nulls or not _may_be_absent(field)
 

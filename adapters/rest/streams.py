@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
@@ -26,16 +27,42 @@ EVENTS = "text/event-stream"
 LINES = "application/x-ndjson"
 ID_FIELDS = ("cursor", "seq")
 
+ESCAPES = {"@": b"\\u0040"}
+"""How JSON writes the first character of a mark that would end a frame too early."""
+
 GRACE_SECONDS = 0.25
 """How long the status line waits for the first message, so that a refusal can still be told by its status."""
 KEEP_ALIVE_SECONDS = 15.0
 """Silence after which a comment is sent on event streams, so that proxies keep them open."""
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a surface writes a stream of JSON texts.
+
+    Attributes:
+        mark: What ends each text.
+        content_type: Type of the whole.
+        keep_alive: What is sent in silence; empty for nothing.
+        keep_alive_seconds: Silence after which it is sent; None as on event streams.
+        waits: Whether the status line waits for the first message, so that it tells of a refusal.
+    """
+
+    mark: str = "\n"
+    content_type: str = LINES
+    keep_alive: str = ""
+    keep_alive_seconds: float | None = None
+    waits: bool = False
+
+
+LINE_BY_LINE = Form()
+
+
 class Framing(Protocol):
     """How messages of a stream are written."""
 
     keep_alive: bytes
+    keep_alive_seconds: float | None
     waits: bool
     """Whether the status line waits for the first message, however long it takes."""
 
@@ -55,20 +82,23 @@ class Framing(Protocol):
 class Lines:
     """JSON texts, each ended by a mark."""
 
-    keep_alive = b""
-    waits = False
-
-    def __init__(self, encode: Encode, mark: str) -> None:
+    def __init__(self, encode: Encode, form: Form = LINE_BY_LINE) -> None:
         self._encode = encode
-        self._mark = mark.encode()
+        self._mark = form.mark.encode()
+        self._escaped = ESCAPES.get(form.mark[0], b"") + form.mark[1:].encode()
+        self._content_type = form.content_type
+        self.keep_alive = (form.keep_alive and form.keep_alive + form.mark).encode()
+        self.keep_alive_seconds = form.keep_alive_seconds
+        self.waits = form.waits
 
     def content_type(self, _first: Message[Any] | None, /) -> str:
-        """Return the type of JSON lines, whatever the message."""
-        return LINES
+        """Return the type of the form, whatever the message."""
+        return self._content_type
 
     def frame(self, message: Message[Any]) -> bytes:
-        """Return one JSON text."""
-        return dumps(self._encode(message)) + self._mark
+        """Return one JSON text; a mark within one of its strings is written so that it ends nothing."""
+        text = dumps(self._encode(message))
+        return (text.replace(self._mark, self._escaped) if self._mark in text else text) + self._mark
 
     def error(self, envelope: bytes, /) -> bytes:
         """Return the envelope as the last text."""
@@ -79,6 +109,7 @@ class Events:
     """Server-sent events; the id of each is its cursor, from which `Last-Event-ID` resumes."""
 
     keep_alive = b": keep-alive\n\n"
+    keep_alive_seconds: float | None = None
 
     def __init__(self, encode: Encode, message: DescMessage, *, waits: bool = False) -> None:
         self._encode = encode
@@ -108,6 +139,7 @@ class Bytes:
     """The data of HttpBody messages; the first one tells the Content-Type, so nothing can be sent before it."""
 
     keep_alive = b""
+    keep_alive_seconds: float | None = None
     waits = True
 
     def content_type(self, first: Message[Any] | None, /) -> str:
@@ -157,7 +189,7 @@ class Outgoing:
                 await asyncio.wait({pump, gone}, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
                 if self._quiet and not pump.done() and not gone.done() and not self._lock.locked():
                     await self._idle()
-                wait = KEEP_ALIVE_SECONDS
+                wait = self._framing.keep_alive_seconds or KEEP_ALIVE_SECONDS
         finally:
             pump.cancel()
             gone.cancel()

@@ -164,6 +164,13 @@ class Lab(BaseModel):
     github_api: WebAddress = Field(default="https://api.github.com", description="Address of the API that tells its releases.")
 
 
+class Plans(BaseModel):
+    """How coding plans behave."""
+
+    version: str = Field(default="2.2.1", description="Version that plans tell their clients, which compare it with theirs.")
+    body_bytes: int = Field(default=268_435_456, ge=1024, description="Largest body of a request of the plans area, in bytes.")
+
+
 class Mail(BaseModel):
     """How the server sends mail: pins and invites of coding plans."""
 
@@ -343,6 +350,7 @@ class Settings(BaseSettings):
     mqtt: Mqtt = Field(default_factory=Mqtt, description="The broker through which boards are announced to homes.")
     classrooms: Classrooms = Field(default_factory=Classrooms, description="How classrooms behave.")
     lab: Lab = Field(default_factory=Lab, description="How the lab behaves.")
+    plans: Plans = Field(default_factory=Plans, description="How coding plans behave.")
     mail: Mail = Field(default_factory=Mail, description="How the server sends mail.")
     outgoing: Outgoing = Field(default_factory=Outgoing, description="Which addresses that users gave may be called.")
     payments: Payments = Field(default_factory=Payments, description="Who takes the money for priced listings.")

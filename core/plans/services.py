@@ -5,11 +5,14 @@ from __future__ import annotations
 from protobuf import DescService
 
 from core.foundations import Foundations
+from core.plans.version import VersionService
+from gen.busbar.plans.v1 import version_pb
 
 Bound = list[tuple[DescService, object]]
 
 
 def services(found: Foundations) -> Bound:
     """Build the services and what they share."""
-    del found
-    return []
+    return [
+        (version_pb.desc().services[0], VersionService(found.settings)),
+    ]

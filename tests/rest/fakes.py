@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import httpx
-from protobuf import DescMethod
+from protobuf import DescMethod, DescService
 from protobuf.wkt import Timestamp, Value
 
 from adapters.rest.app import RestApp
@@ -272,37 +272,52 @@ SERVICES = {
 
 def fake_rpcs(world: World) -> list[Rpc]:
     """Bind a fake to every service of the proto; what a fake does not have answers with an empty message."""
-    rpcs: list[Rpc] = []
-    for module, fake in SERVICES.items():
-        service = module.desc().services[0]
-        rest = {_handler_name(m): _empty(m) for m in service.methods if not hasattr(fake, _handler_name(m))}
-        rpcs += bind(service, type(fake.__name__, (fake,), rest)(world))
-    return rpcs
+    return [
+        rpc
+        for module, fake in SERVICES.items()
+        for rpc in bind(module.desc().services[0], made(fake, module.desc().services[0])(world))
+    ]
+
+
+def made(fake: type[_Fake] | None, service: DescService, answers: Mapping[str, Any] | None = None) -> Callable[[World], object]:
+    """Return what makes a fake with a handler for every method: its own, what `answers` it by its name, or an empty message."""
+    given = answers or {}
+    rest = {
+        _handler_name(method): _answering(method, given.get(method.name))
+        for method in service.methods
+        if fake is None or not hasattr(fake, _handler_name(method))
+    }
+    return cast("Callable[[World], object]", type(service.name, (fake or _Fake,), rest))
 
 
 def _handler_name(method: DescMethod) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower()
 
 
-def _empty(method: DescMethod) -> Any:
-    answer: Any = method.output.type
+def _answering(method: DescMethod, answer: Any) -> Any:
+    """Return a handler that notes the call and answers as `answer` does; with an empty message where there is none."""
+    kind: Any = method.output.type
     streams = method.method_kind == "server_streaming"
 
     async def handler(self: _Fake, request: Any, call: Call) -> Any:
         self.world.seen(request, call)
-        return answer()
+        return kind() if answer is None else await answer(request, call)
 
     async def stream(self: _Fake, request: Any, call: Call) -> AsyncIterator[Any]:
         self.world.seen(request, call)
-        yield answer()
+        if answer is None:
+            yield kind()
+            return
+        async for message in answer(request, call):
+            yield message
 
-    made = stream if streams else handler
-    made.__annotations__ = {
+    found = stream if streams else handler
+    found.__annotations__ = {
         "request": method.input.type,
         "call": Call,
-        "return": AsyncIterator[answer] if streams else answer,
+        "return": AsyncIterator[kind] if streams else kind,
     }
-    return made
+    return found
 
 
 def rest_app(

@@ -959,7 +959,7 @@ extend google.protobuf.FieldOptions { optional bool omit_empty = 50151 [json_nam
 
 ext_unwrap: Final[Extension[MessageOptions, bool]] = Extension()
 """
-JSON shows the value of the only field of the message in the place of the message: a map of lists, or a list that may be null.
+JSON answers show the value of the only field in the place of the message: for maps of lists, and lists that may be null.
 
 ```proto
 extend google.protobuf.MessageOptions { optional bool unwrap = 50161 [json_name = "[busbar.api.v1.unwrap]"] }
