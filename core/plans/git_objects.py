@@ -1,7 +1,7 @@
 """Objects of git as bytes: blobs, trees, commits, and packs of them.
 
-Git itself reads all of it. They are made here rather than by a library, since a change may store thousands of them: as files of
-their own they would be waited for one by one, while a pack is two files.
+Git itself reads all of it. They are made here rather than by a library, which would store each object as a file of its own and
+wait for the disk twice for it. A pack is two files, however many objects a change has.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ COMMIT, TREE, BLOB = 1, 2, 3
 """Kinds of objects, by their number in packs."""
 
 _NAMES = {COMMIT: b"commit", TREE: b"tree", BLOB: b"blob"}
+_ID_BYTES = 20
 _FILE_MODE, _FOLDER_MODE = b"100644", b"40000"
 
 
@@ -71,6 +72,13 @@ def pack_of(objects: Sequence[GitObject]) -> tuple[bytes, bytes, str]:
     pack += checksum
     places.sort()
     return bytes(pack), _index(places, checksum), checksum.hex()
+
+
+def ids_in(index: bytes) -> list[bytes]:
+    """Return the ids of the objects in a pack, from its index of version 2."""
+    (total,) = struct.unpack_from(">L", index, 8 + 255 * 4)
+    start = 8 + 256 * 4
+    return [index[place : place + _ID_BYTES] for place in range(start, start + total * _ID_BYTES, _ID_BYTES)]
 
 
 def _head(kind: int, size: int) -> bytes:

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -82,9 +83,15 @@ class Repositories:
         """Let the references of a plan follow its rows; tells whether they did. Nothing depends on it but what git shows."""
         try:
             await self._run(plan_id, lambda repository: repository.point(branches, undone))
+            await self._run(plan_id, lambda repository: repository.tidy())
         except Unavailable:
             return False
         return True
+
+    async def prune(self, plan_id: str, heads: Sequence[str]) -> None:
+        """Delete what none of some commits comes from; what cannot be deleted now is once a branch is deleted again."""
+        with suppress(Unavailable):
+            await self._run(plan_id, lambda repository: repository.prune(heads))
 
     async def delete(self, plan_id: str) -> None:
         """Delete the repository of a plan; what cannot be deleted now is swept at the next start."""

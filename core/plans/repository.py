@@ -6,9 +6,8 @@ the database; they keep `git gc` from throwing away what is in use, and show a p
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -16,15 +15,14 @@ from typing import TYPE_CHECKING, cast
 from core.kernel.ids import new_id
 from core.plans import git_objects
 from core.plans.git_objects import GitObject
+from core.plans.git_packs import Packs, sync
 from core.plans.ids import new_uuid
 
 if TYPE_CHECKING:
     import pygit2
 
-LOOSE_OBJECTS = 16
-"""Objects of one commit that are stored as files of their own; more of them become a pack."""
-
 _BRANCHES, _UNDONE = "refs/heads/", "refs/undone/"
+_PACKED = "# pack-refs with: peeled fully-peeled sorted \n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +63,7 @@ class Repository:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._packs = Packs(folder / "objects" / "pack")
 
     def read(self, sha: str) -> Snapshot:
         """Return the files of a commit; none for the empty name.
@@ -115,7 +114,9 @@ class Repository:
             if before.ids.get(name) != tree.id:
                 made.append(tree)
         commit = git_objects.commit_of(root, parent, message, author=author, entry_id=new_uuid(), seconds=seconds)
-        self._store([*made, commit])
+        if not self._folder.exists():
+            self._create()
+        self._packs.write([*made, commit])
         return commit.id.hex(), Snapshot(files, ids)
 
     def log(self, heads: Iterable[str]) -> list[Entry]:
@@ -138,18 +139,32 @@ class Repository:
         return [Entry(str(commit.id), commit.commit_time, commit.message) for commit in walker]
 
     def point(self, branches: Mapping[str, str], undone: Mapping[str, str]) -> None:
-        """Make the references those of the branches, by id, and of what their rewinds took away, and no other."""
+        """Make the references those of the branches, by id, and of what their rewinds took away, and no other.
+
+        They are made of the rows at any time, so nobody waits until they are on the disk.
+        """
         targets = {_BRANCHES + name: sha for name, sha in branches.items() if sha}
         targets |= {_UNDONE + name: sha for name, sha in undone.items() if sha}
-        repository = self._open()
-        if repository is None:
+        if not self._folder.exists():
             return
-        present = {name: str(repository.references[name].target) for name in repository.references}
-        for name in present.keys() - targets.keys():
-            repository.references.delete(name)
-        for name, sha in targets.items():
-            if present.get(name) != sha:
-                repository.references.create(name, sha, force=True)
+        text = _PACKED + "".join(f"{targets[name]} {name}\n" for name in sorted(targets))
+        path = self._folder / "packed-refs"
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            new = path.with_name(new_id("packed-refs."))
+            new.write_text(text, encoding="utf-8")
+            new.rename(path)
+
+    def tidy(self) -> None:
+        """Put what many small changes have stored together."""
+        repository = self._open()
+        if repository is not None:
+            self._packs.tidy(repository)
+
+    def prune(self, heads: Iterable[str]) -> None:
+        """Let go of everything that no branch comes from."""
+        repository = self._open()
+        if repository is not None:
+            self._packs.prune(repository, [repository[entry.sha].id for entry in self.log(heads)])
 
     def delete(self) -> None:
         """Delete the repository with everything in it."""
@@ -164,74 +179,30 @@ class Repository:
             return None
         import pygit2  # noqa: PLC0415 - libgit2 costs memory and start-up time that only plans should pay
 
-        # Process-wide: objects and references are on the disk before a call returns.
-        pygit2.settings.enable_fsync_gitdir(True)  # noqa: FBT003 - it takes no name
         return pygit2.Repository(str(self._folder))
 
-    def _create(self) -> pygit2.Repository:
+    def _create(self) -> None:
         import pygit2  # noqa: PLC0415 - libgit2 costs memory and start-up time that only plans should pay
 
         new = self._folder.with_name(f"{self._folder.name}.{new_id('new_')}")
         pygit2.init_repository(str(new), bare=True)
-        for name in ("hooks", "description", "info"):
-            path = new / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        # Examples for people, of which there is one repository too many.
+        shutil.rmtree(new / "hooks", ignore_errors=True)
         (new / "objects" / "pack").mkdir(parents=True, exist_ok=True)
-        _sync_all(new)
+        for path in (new, *new.rglob("*")):
+            sync(path)
         try:
             new.rename(self._folder)
         except OSError:
-            # Another process was first.
             shutil.rmtree(new, ignore_errors=True)
-        _sync(self._folder.parent)
-        opened = self._open()
-        if opened is None:
-            raise FileNotFoundError(self._folder)
-        return opened
-
-    def _store(self, objects: Collection[GitObject]) -> None:
-        repository = self._open() or self._create()
-        if len(objects) <= LOOSE_OBJECTS:
-            for one in objects:
-                repository.odb.write(one.kind, one.data)
-            return
-        pack, index, name = git_objects.pack_of(list(objects))
-        folder = self._folder / "objects" / "pack"
-        folder.mkdir(exist_ok=True)
-        # Git looks for indexes, so the pack has to be there first.
-        _place(folder / f"pack-{name}.pack", pack)
-        _place(folder / f"pack-{name}.idx", index)
-        _sync(folder)
+            # Another process may have been first.
+            if not self._folder.exists():
+                raise
+        for folder in (self._folder.parent, self._folder.parent.parent):
+            sync(folder)
 
 
 def _commit(repository: pygit2.Repository, sha: str) -> pygit2.Commit:
     import pygit2  # noqa: PLC0415 - libgit2 costs memory and start-up time that only plans should pay
 
     return repository[sha].peel(pygit2.Commit)
-
-
-def _place(path: Path, data: bytes) -> None:
-    """Write a file so that it is whole under its name, and on the disk."""
-    new = path.with_name(new_id("tmp_"))
-    with new.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    new.chmod(0o444)
-    new.rename(path)
-
-
-def _sync_all(folder: Path) -> None:
-    for path in (folder, *folder.rglob("*")):
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -80,11 +80,16 @@ class PlanStore:
     async def read(self, opened: Opened) -> PlanState:
         """Return the present state of a branch; the caller may do with it what it likes."""
         await self._heal(opened.plan.id)
-        return await self._state(opened.plan.id, opened.branch.head)
+        return await self.state_at(opened.plan.id, opened.branch.head)
 
     async def read_at(self, plan: PlanRow, sha: str) -> PlanState:
         """Return the state at an entry of a log of the plan, named by at least 7 characters of its sha. Raises NotFound."""
-        return await self._state(plan.id, named(sha, await self.entries(plan.id)).sha)
+        return await self.state_at(plan.id, named(sha, await self.entries(plan.id)).sha)
+
+    async def state_at(self, plan_id: str, sha: str) -> PlanState:
+        """Return the state at a commit, named by its whole sha; the caller may do with it what it likes."""
+        snapshot = await self._repositories.read(plan_id, sha)
+        return await asyncio.to_thread(from_files, snapshot.files)
 
     async def log(self, opened: Opened) -> list[Entry]:
         """Return the entries of a branch, newest first."""
@@ -110,7 +115,7 @@ class PlanStore:
             opened = await self.open(caller, plan_id, branch)
             plan, row = opened.plan, opened.branch
             before = plan.model_dump(), row.model_dump()
-            change = Change(plan, row, await self._state(plan_id, row.head))
+            change = Change(plan, row, await self.state_at(plan_id, row.head))
             yield change
             now_us = self._clock.now_us()
             if change.message:
@@ -131,18 +136,19 @@ class PlanStore:
                 self._in_step.discard(plan_id)
             await self._heal(plan_id)
 
+    async def prune(self, plan_id: str) -> None:
+        """Delete what no branch of a plan comes from any more; call it while holding the plan."""
+        branches = await self._branches(plan_id)
+        await self._repositories.prune(plan_id, [head for row in branches for head in (row.head, row.undo_head)])
+
     async def delete(self, plan_id: str) -> None:
         """Delete what is versioned of a plan, after its rows are gone."""
         self._in_step.discard(plan_id)
         await self._repositories.delete(plan_id)
 
-    async def _state(self, plan_id: str, sha: str) -> PlanState:
-        snapshot = await self._repositories.read(plan_id, sha)
-        return from_files(snapshot.files)
-
     async def _commit(self, change: Change, head: str, author: str, now_us: int) -> str:
         before = await self._repositories.read(change.plan.id, head)
-        files = to_files(change.state, before.files)
+        files = await asyncio.to_thread(to_files, change.state, before.files)
         return await self._repositories.commit(
             change.plan.id, head, files, change.message, author=author, seconds=now_us // MICROSECONDS
         )
@@ -165,6 +171,8 @@ class PlanStore:
         if plan_id in self._in_step:
             return
         branches = await self._branches(plan_id)
+        if not branches:
+            return
         heads = {row.id: row.head for row in branches}
         if await self._repositories.point(plan_id, heads, {row.id: row.undo_head for row in branches}):
             self._in_step.add(plan_id)

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from tests.databases import database, database_url, postgres, sqlite
-from tests.plans.desk import desk
+from tests.plans.desk import any_desk, desk
 
-__all__ = ["database", "database_url", "desk", "postgres", "sqlite"]
+__all__ = ["any_desk", "database", "database_url", "desk", "postgres", "sqlite"]

@@ -58,7 +58,7 @@ class Desk:
     async def plan(self, owner: Principal | None = None, plan_id: str = "plan-1", project_id: str = "") -> str:
         """Make a plan with a branch `main`, and its project unless one is named."""
         caller = owner or self.alice
-        user_id, project = caller.user_id or "", project_id or f"project of {plan_id}"
+        user_id, project = caller.user_id or "", project_id or f"project-of-{plan_id}"
         org_id = caller.org_id
         async with self.database.unit_of_work() as session:
             if not project_id:
@@ -77,7 +77,7 @@ class Desk:
             session.add(plan)
             await session.flush()
             branch = BranchRow(
-                id=f"main of {plan_id}",
+                id=f"main-of-{plan_id}",
                 org_id=org_id,
                 plan_id=plan_id,
                 owner_id=user_id,
@@ -100,7 +100,7 @@ class Desk:
         """Put a file into the context and return the sha of the entry."""
         async with self.store.change(self.alice, plan_id, branch) as change:
             item = Context(
-                id=f"context {name}", context_type="file", name=name, file_path=name, body=body, num_tokens=len(body)
+                id=f"context-{name}", context_type="file", name=name, file_path=name, body=body, num_tokens=len(body)
             )
             change.state.contexts[item.id] = item
             change.branch.context_tokens += item.num_tokens
@@ -113,9 +113,19 @@ def call_of(caller: Principal) -> Call:
     return Call(principal=caller)
 
 
-@pytest.fixture
-async def desk(database: Database, tmp_path: Path) -> Desk:
-    """A desk on a database of each kind."""
-    made = Desk(database, tmp_path / "plans")
+async def _desk(database: Database, folder: Path) -> Desk:
+    made = Desk(database, folder)
     await made.people()
     return made
+
+
+@pytest.fixture
+async def desk(sqlite: Database, tmp_path: Path) -> Desk:
+    """A desk on SQLite."""
+    return await _desk(sqlite, tmp_path / "plans")
+
+
+@pytest.fixture
+async def any_desk(database: Database, tmp_path: Path) -> Desk:
+    """A desk on a database of each kind."""
+    return await _desk(database, tmp_path / "plans")
