@@ -53,13 +53,16 @@ def main() -> None:
 
 
 @cli.command()
-def serve(
+def serve(  # noqa: PLR0913 - an argument for each flag
     *,
     http: Annotated[str | None, typer.Option(help="HOST:PORT of HTTP; port 0 picks one. [default: 127.0.0.1:8787]")] = None,
     grpc: Annotated[str | None, typer.Option(help="HOST:PORT of gRPC; port 0 picks one. [default: 127.0.0.1:50051]")] = None,
     listen: Annotated[list[str] | None, typer.Option(help="SURFACE=HOST:PORT of a further HTTP listener.")] = None,
     database: Database = None,
     data: Data = None,
+    local_mode: Annotated[
+        bool, typer.Option("--local-mode", help="Believe everybody: coding plans ask for no pin. Loopback addresses only.")
+    ] = False,
     tls_certificate: Annotated[Path | None, typer.Option(help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Private key of the certificate, PEM.")] = None,
     as_json: AsJson = False,
@@ -67,7 +70,15 @@ def serve(
     """Serve every door until SIGINT or SIGTERM. A fresh directory is set up first."""
     listeners = dict(_listener(text) for text in listen or ()) or None
     settings = _settings(
-        http=http, grpc=grpc, listen=listeners, database=database, data=data, tls_certificate=tls_certificate, tls_key=tls_key
+        http=http,
+        grpc=grpc,
+        listen=listeners,
+        database=database,
+        data=data,
+        # A flag that is not given leaves the say to the environment and the files.
+        local_mode=local_mode or None,
+        tls_certificate=tls_certificate,
+        tls_key=tls_key,
     )
     announce = _announce_json if as_json else _announce
     _run(serving.serve(settings, announce))

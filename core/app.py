@@ -27,6 +27,9 @@ from core.kernel.rpc import bind
 from core.kernel.settings import Settings
 from core.kernel.telemetry import observers
 from core.live.bus import Bus
+from core.mail.folder import FolderCarrier
+from core.mail.post import KIND as MAIL
+from core.mail.post import Carrier, Post
 from core.outbox.outbox import Outbox
 from core.outbox.worker import OutboxWorker
 from core.signals.service import Signals
@@ -66,6 +69,7 @@ class App:
         self.identity = Accounts(self.database, self.credentials, clock)
         self.outbox = Outbox(clock)
         self.idempotency = IdempotencyKeys(self.database, clock)
+        secret = ServerSecret(settings)
         self.found = Foundations(
             settings=settings,
             clock=clock,
@@ -74,14 +78,16 @@ class App:
             signals=self.signals,
             credentials=self.credentials,
             identity=self.identity,
-            secret=ServerSecret(settings),
+            secret=secret,
             outbox=self.outbox,
+            mail=Post(self.outbox, secret, _carrier(settings), settings.mail.sender, clock),
             limiter=Limiter(enabled=settings.rate_limits == "on"),
             tool_calls=ToolCalls(self.database, clock, settings.tool_call_days),
             documents=Documents(clock),
             health=HealthCheck(self.database, clock),
         )
         self.found.keep(self.found.tool_calls)
+        self.found.handle(MAIL, self.found.mail.handler(3 * settings.mail.timeout_seconds))
         bound = [bind(service, implementation) for area in AREAS for service, implementation in area(self.found)]
         self.platform = Platform(
             [rpc for rpcs in bound for rpc in rpcs],
@@ -134,6 +140,14 @@ class App:
         ):
             with contextlib.suppress(asyncio.CancelledError):
                 await stop()
+
+
+def _carrier(settings: Settings) -> Carrier:
+    if not settings.mail.smtp_url.get_secret_value():
+        return FolderCarrier(settings.data / "mail")
+    from core.mail.smtp import SmtpCarrier  # noqa: PLC0415 - smtplib and its TLS are loaded where mail is sent only
+
+    return SmtpCarrier(settings.mail)
 
 
 def _observers(settings: Settings) -> tuple[Observer, ...]:

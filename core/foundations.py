@@ -16,6 +16,7 @@ from core.kernel.health import HealthCheck
 from core.kernel.limits import Limiter
 from core.kernel.settings import Settings
 from core.live.events import EventBus
+from core.mail.post import Post
 from core.outbox.delivery import Handler
 from core.outbox.outbox import Outbox
 from core.signals.service import Signals
@@ -64,6 +65,7 @@ class Foundations:
         identity: Users, organisations and credentials.
         secret: What short-lived tokens are signed with.
         outbox: Where side effects that survive a restart are put in.
+        mail: Where mails are handed over.
         limiter: Rate limits of every kind.
         tool_calls: What agents did.
         documents: Revisioned JSON of every area.
@@ -82,6 +84,7 @@ class Foundations:
     identity: Accounts
     secret: ServerSecret
     outbox: Outbox
+    mail: Post
     limiter: Limiter
     tool_calls: ToolCalls
     documents: Documents

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
+import structlog
+
 from adapters.server import Server
 from core.app import App
 from core.identity.accounts import FirstAdmin
@@ -17,6 +19,8 @@ from core.kernel.settings import Settings
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 COLLECTOR_THRESHOLDS = (50_000, 20, 50)
+
+log = structlog.get_logger("busbar.serve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ async def serve(settings: Settings, announce: Callable[[Ready, FirstAdmin | None
     Raises:
         Unavailable: Storage or an address cannot be had.
     """
+    if settings.local_mode:
+        log.warning("local mode: everybody who reaches this server from this machine is believed to be whom they say they are")
     stop = _stop_signal()
     app = await App.create(settings)
     try:

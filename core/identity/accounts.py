@@ -105,7 +105,7 @@ class Accounts:
             raise AlreadyExists("email or username is already taken", field="email") from error
         return Account(user, org.id, issued)
 
-    async def register_by_mail(self, session: AsyncSession, email: str, name: str, *, proved: bool) -> UserRow:
+    async def register_by_mail(self, session: AsyncSession, email: str, name: str) -> UserRow:
         """Make a user without a password or an organisation, in the caller's unit of work; they sign in by mail.
 
         Raises:
@@ -116,7 +116,6 @@ class Accounts:
             email=email,
             username=await self._free_username(session, email, ""),
             display_name=name,
-            email_verified=proved,
             password_hash="",
             created_us=self._clock.now_us(),
         )

@@ -60,7 +60,7 @@ class Invites:
         if not user.email_verified or user.deleted_us is not None:
             return None
         await lock_name(session, f"invite:{org_id}:{user.email}")
-        invite = (await session.exec(_pending(user.email).where(col(InviteRow.org_id) == org_id))).first()
+        invite = (await session.exec(_pending(user.email).where(col(InviteRow.org_id) == org_id).with_for_update())).first()
         if invite is None:
             # Another call of the user may have accepted it since this one looked.
             joined = select(MembershipRow).where(col(MembershipRow.org_id) == org_id, col(MembershipRow.user_id) == user.id)

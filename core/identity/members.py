@@ -94,7 +94,7 @@ class Members:
 
         Raises:
             AlreadyExists: The address or the name is taken.
-            FailedPrecondition: The organisation would be left without an administrator.
+            FailedPrecondition: The organisation would be left without an administrator, or the account is the person's own.
         """
         hashed = await hash_password(values["password"]) if "password" in values else None
         try:
@@ -102,8 +102,12 @@ class Members:
                 member = await self.find_in(session, org_id, user_id)
                 if member is None:
                     return False
+                if values.keys() - {"role"}:
+                    await self._require_kept_here(session, org_id, user_id)
                 user = member.user
-                user.email = values.get("email", user.email).strip().lower()
+                email = values.get("email", user.email).strip().lower()
+                if email != user.email:
+                    user.email, user.email_verified = email, False
                 user.username = values.get("username", user.username)
                 await self._require_free(session, user_id, user.email, user.username)
                 user.password_hash = hashed or user.password_hash
@@ -117,21 +121,28 @@ class Members:
     async def _set_role(self, session: AsyncSession, org_id: str, member: Member, role: str) -> None:
         if member.role == "admin":
             await self._require_other_admin(session, org_id, member.user.id)
-        rows = await session.exec(
-            select(MembershipRow).where(col(MembershipRow.org_id) == org_id, col(MembershipRow.user_id) == member.user.id)
-        )
-        rows.one().role = role
+        place = await self._place(session, org_id, member.user.id)
+        place.role = role
+        if place.owner:
+            await self._hand_over(session, place)
 
     async def remove(self, session: AsyncSession, org_id: str, member: Member) -> list[str]:
         """Delete a user in the caller's unit of work: nobody signs in as them again, and their address and name are free.
 
-        Returns the credentials to `drop` once it is committed.
+        Of somebody with an account of their own only the membership ends. Returns the credentials to `drop` once it is
+        committed; call `reread_user` too.
 
         Raises:
             FailedPrecondition: The organisation would be left without an administrator.
         """
         if member.role == "admin":
             await self._require_other_admin(session, org_id, member.user.id)
+        place = await self._place(session, org_id, member.user.id)
+        if place.owner:
+            await self._hand_over(session, place)
+        if place.guest:
+            await session.delete(place)
+            return await self._credentials.revoke_member(session, org_id, member.user.id)
         user = await session.get_one(UserRow, member.user.id)
         user.deleted_us = self._clock.now_us()
         user.email = f"{user.id}@deleted.invalid"
@@ -141,6 +152,28 @@ class Members:
         for row in (await session.exec(select(MembershipRow).where(col(MembershipRow.user_id) == user.id))).all():
             await session.delete(row)
         return await self._credentials.revoke_user(session, user.id)
+
+    async def _place(self, session: AsyncSession, org_id: str, user_id: str) -> MembershipRow:
+        query = select(MembershipRow).where(col(MembershipRow.org_id) == org_id, col(MembershipRow.user_id) == user_id)
+        return (await session.exec(query)).one()
+
+    async def _require_kept_here(self, session: AsyncSession, org_id: str, user_id: str) -> None:
+        """Refuse to change what somebody signs in with who has an account of their own: it opens other organisations too."""
+        if (await self._place(session, org_id, user_id)).guest:
+            raise FailedPrecondition("the account belongs to its user: only the role in this organisation can be changed")
+
+    async def _hand_over(self, session: AsyncSession, place: MembershipRow) -> None:
+        """Let an organisation keep an owner: when the last one stops being one, the oldest other administrator is it."""
+        place.owner = False
+        session.add(place)
+        await session.flush()
+        admins = select(MembershipRow).where(
+            col(MembershipRow.org_id) == place.org_id, col(MembershipRow.role) == "admin", col(MembershipRow.id) != place.id
+        )
+        rows = (await session.exec(admins.order_by(col(MembershipRow.created_us), col(MembershipRow.id)))).all()
+        if rows and not any(row.owner for row in rows):
+            rows[0].owner = True
+            session.add(rows[0])
 
     async def _require_free(self, session: AsyncSession, user_id: str, email: str, username: str) -> None:
         taken = select(UserRow.id).where(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from typing import overload
 
 from protobuf.wkt import Timestamp
 
@@ -32,6 +33,12 @@ def to_timestamp(at_us: int | None) -> Timestamp | None:
     return Timestamp(seconds=seconds, nanos=micros // 1000 * 1_000_000)
 
 
+@overload
+def to_exact_timestamp(at_us: int) -> Timestamp: ...
+@overload
+def to_exact_timestamp(at_us: None) -> None: ...
+@overload
+def to_exact_timestamp(at_us: int | None) -> Timestamp | None: ...
 def to_exact_timestamp(at_us: int | None) -> Timestamp | None:
     """Return the message of a stored time, with all of its microseconds."""
     if at_us is None:

@@ -90,6 +90,30 @@ class ProjectDocuments:
             Aborted: The base revision is not the current one.
             TooLarge: The document is.
         """
+        save = await self._saver(project_id, kind, change, call)
+        return await self._save(project_id, kind, call, save, change.patch)
+
+    @asynccontextmanager
+    async def within(
+        self, project_id: str, kind: str, change: Change, call: Call
+    ) -> AsyncGenerator[Callable[[AsyncSession], Awaitable[Document]]]:
+        """Hand out what saves a document in the caller's own unit of work; watchers are told when the block has ended well.
+
+        Raises as `save` does.
+        """
+        save = await self._saver(project_id, kind, change, call)
+        saved: list[tuple[Document, UserCard | None]] = []
+
+        async def store(session: AsyncSession) -> Document:
+            saved.append(await self._store(session, project_id, call, save))
+            return saved[-1][0]
+
+        async with self._turn(project_id, kind):
+            yield store
+            for document, by in saved:
+                self._tell(project_id, kind, document, by, None, call)
+
+    async def _saver(self, project_id: str, kind: str, change: Change, call: Call) -> Save:
         content = await asyncio.to_thread(_content, kind, change.content)
 
         async def save(session: AsyncSession, seat: Seat) -> Document:
@@ -104,7 +128,7 @@ class ProjectDocuments:
                 if_match=call.if_match,
             )
 
-        return await self._save(project_id, kind, call, save, change.patch)
+        return save
 
     async def restore(self, project_id: str, kind: str, revision: int, base_revision: int | None, call: Call) -> Document:
         """Save an earlier revision as the newest one, and tell those who watch the project.
@@ -128,20 +152,29 @@ class ProjectDocuments:
         return await self._save(project_id, kind, call, save, None)
 
     async def _save(self, project_id: str, kind: str, call: Call, save: Save, patch: str | None) -> Document:
-        # One after the other, so that watchers hear of revisions in their order.
-        async with self._turns.setdefault((project_id, kind), asyncio.Lock()):
+        async with self._turn(project_id, kind):
             async with self.database.unit_of_work() as session:
-                seat = await self.access.seat(session, project_id, call.caller, Role.EDITOR)
-                await _hold(session, project_id)
-                document = await save(session, seat)
-                if document.changed:
-                    seat.project.updated_us = self._clock.now_us()
-                by = await self._card(session, call.caller.user_id)
-            if document.changed:
-                client_id = None if patch is None else call.client_id
-                event = DocumentSaved(kind, document.revision, by, patch, client_id)
-                self._bus.publish(project_topic(project_id), event)
+                document, by = await self._store(session, project_id, call, save)
+            self._tell(project_id, kind, document, by, patch, call)
         return document
+
+    def _turn(self, project_id: str, kind: str) -> asyncio.Lock:
+        """Return what is held while a document is saved, so that watchers hear of revisions in their order."""
+        return self._turns.setdefault((project_id, kind), asyncio.Lock())
+
+    async def _store(self, session: AsyncSession, project_id: str, call: Call, save: Save) -> tuple[Document, UserCard | None]:
+        seat = await self.access.seat(session, project_id, call.caller, Role.EDITOR)
+        await _hold(session, project_id)
+        document = await save(session, seat)
+        if document.changed:
+            seat.project.updated_us = self._clock.now_us()
+        return document, await self._card(session, call.caller.user_id)
+
+    def _tell(self, project_id: str, kind: str, document: Document, by: UserCard | None, patch: str | None, call: Call) -> None:
+        if document.changed:
+            client_id = None if patch is None else call.client_id
+            event = DocumentSaved(kind, document.revision, by, patch, client_id)
+            self._bus.publish(project_topic(project_id), event)
 
     async def _card(self, session: AsyncSession, user_id: str | None) -> UserCard | None:
         return None if user_id is None else (await self._people.cards(session, [user_id])).get(user_id)

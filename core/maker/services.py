@@ -51,6 +51,7 @@ from core.maker.purchases import PurchaseService
 from core.maker.referrals import Referrals
 from core.maker.reviews import ReviewService
 from core.maker.sales import Sales
+from core.maker.shared_projects import MakerProjects
 from core.maker.sharing import BoardSharing
 from core.maker.submissions import SubmissionService
 from core.maker.widgets import WidgetService
@@ -235,6 +236,7 @@ def _projects(found: Foundations, ground: Ground) -> Services:
 
 def _documents(found: Foundations, ground: Ground) -> Services:
     documents = ProjectDocuments(found.database, ground.documents, ground.access, ground.people, found.bus, found.clock)
+    found.keep(MakerProjects(documents))
     collab = CollabService(
         found.bus,
         found.limiter,

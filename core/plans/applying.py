@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from protobuf.wkt import Timestamp
 
-from core.plans.current import FILE, current_files, file_contexts, pending
+from core.plans.context_items import MOST_ITEMS
+from core.plans.current import FILE, current_files, file_contexts, paths_of, pending
 from core.plans.ids import new_uuid
 from core.plans.state import PlanState
 from core.plans.tokens import count_tokens
@@ -18,9 +19,6 @@ from gen.busbar.plans.v1.conversation_pb import ConvoMessageDescription
 
 SCRIPT = "_apply.sh"
 """Path of the commands that a client runs instead of writing them."""
-
-CONTEXT_ITEMS = 1000
-"""Items that a context may have. What is applied beyond them is not loaded: the client has written it already."""
 
 
 @dataclass(slots=True)
@@ -32,24 +30,31 @@ class _Loaded:
     removed: dict[str, int] = field(default_factory=dict[str, int])
 
 
-def to_apply(state: PlanState) -> list[ConvoMessageDescription]:
-    """Return what replies did that is built as a whole and not applied yet."""
+def to_apply(state: PlanState, paths: Collection[str] | None = None) -> list[ConvoMessageDescription]:
+    """Return what replies did that is built as a whole and not applied yet.
+
+    With paths, only that of which nothing is pending anywhere else.
+    """
+    left = set[str]() if paths is None else {one.path for one in pending(state.results)}.difference(paths)
     return [
         one
         for one in state.descriptions
-        if one.did_build and one.applied_at is None and not any(one.build_paths_invalidated.values())
+        if one.did_build
+        and one.applied_at is None
+        and not any(one.build_paths_invalidated.values())
+        and not any(path in left for operation in one.operations for path in paths_of(operation))
     ]
 
 
-def commit_messages(state: PlanState) -> list[str]:
-    """Return the commit messages of what is to be applied."""
-    return [text for one in to_apply(state) if (text := one.commit_msg.strip())]
+def apply(state: PlanState, user_id: str, commit_message: str, now: Timestamp, paths: Collection[str] | None = None) -> str:
+    """Mark what is pending as applied, bring the context up to it, and return the entry for the log.
 
-
-def apply(state: PlanState, user_id: str, commit_message: str, now: Timestamp) -> str:
-    """Mark what is pending as applied, bring the context up to it, and return the entry for the log."""
-    results, descriptions = pending(state.results), to_apply(state)
-    loaded = _load(state, user_id, now)
+    With paths, only what is pending there; what a reply did is applied once nothing of it is pending any more.
+    """
+    results = [one for one in pending(state.results) if paths is None or one.path in paths]
+    left = {one.path for one in pending(state.results)} - {one.path for one in results}
+    descriptions = to_apply(state, paths)
+    loaded = _load(state, user_id, now, left)
     for result in results:
         result.applied_at = result.updated_at = now
     for description in descriptions:
@@ -80,23 +85,24 @@ def reject(state: PlanState, paths: Collection[str] | None, now: Timestamp) -> l
     return sorted({result.path for result in results})
 
 
-def _load(state: PlanState, user_id: str, now: Timestamp) -> _Loaded:
-    """Let the context have the files as they are once the pending changes are applied."""
+def _load(state: PlanState, user_id: str, now: Timestamp, left: Collection[str]) -> _Loaded:
+    """Let the context have the files as they are once the pending changes are applied, but for those that are left."""
     files, contexts, loaded = current_files(state), file_contexts(state), _Loaded()
     for path in files.removed_by_path:
         gone = contexts.get(path)
-        if gone is not None:
+        if gone is not None and path not in left:
             del state.contexts[gone.id]
             loaded.removed[path] = gone.num_tokens
     for path, text in files.files.items():
         item = contexts.get(path)
-        if path == SCRIPT:
+        if path == SCRIPT or path in left:
             continue
         if item is not None:
             before = item.num_tokens
             _fill(item, text, now)
             loaded.updated[path] = item.num_tokens - before
-        elif len(state.contexts) < CONTEXT_ITEMS:
+        # The client has written what is applied already, so beyond the limit it is only not loaded.
+        elif len(state.contexts) < MOST_ITEMS:
             item = Context(id=new_uuid(), owner_id=user_id, context_type=FILE, name=path, file_path=path, auto_loaded=True)
             item.created_at = now
             _fill(item, text, now)

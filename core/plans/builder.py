@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 import structlog
-from protobuf.wkt import Timestamp
 
-from core.kernel.clock import Clock, to_datetime, to_exact_timestamp
+from core.kernel.clock import Clock, to_exact_timestamp
 from core.kernel.errors import Aborted, DomainError
 from core.plans import stream_messages as messages
 from core.plans.active_runs import ActiveRun, RunFailed
@@ -235,7 +234,7 @@ class Builder:
     def _add(self, draft: Draft, step: Step, path: str, old: str | None, new: str | None) -> None:
         draft.texts[path] = new
         # Results are sorted by time, and those of one build keep the order of its operations.
-        at = Timestamp.from_datetime(to_datetime(self._clock.now_us() + step.index))
+        at = to_exact_timestamp(self._clock.now_us() + step.index)
         result = result_for(path, old, new, message_id=step.message_id, build_id=self._run.held.run_id, now=at)
         draft.results.setdefault(step.index, []).append(result)
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Collection
 
 from protobuf.wkt import Empty, Timestamp
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -13,12 +12,13 @@ from core.kernel.call import Call
 from core.kernel.clock import Clock, to_datetime
 from core.kernel.errors import Aborted, NotFound
 from core.plans.access import require_branch, require_plan, user_of
-from core.plans.applying import apply, commit_messages, reject
+from core.plans.applying import apply, reject
+from core.plans.commit_messages import Condense, commit_message
 from core.plans.current import current_state, pending
 from core.plans.diffs import diff_of
 from core.plans.history import count_tokens
 from core.plans.run_activity import require_idle
-from core.plans.state import PlanState, Settings
+from core.plans.state import PlanState
 from core.plans.store import PlanStore
 from core.storage.database import Database
 from gen.busbar.plans.v1.changes_pb import (
@@ -35,14 +35,6 @@ from gen.busbar.plans.v1.changes_pb import (
 )
 
 _TRIES = 3
-
-
-class Condense(Protocol):
-    """Asks the model that writes commit messages to make one line of several."""
-
-    async def __call__(self, org_id: str, settings: Settings, auth_vars: Mapping[str, str], messages: Sequence[str]) -> str:
-        """Return the line. Raises Unavailable when no model can be asked."""
-        ...
 
 
 class ChangeService:
@@ -81,7 +73,7 @@ class ChangeService:
             if not pending(state.results):
                 return ApplyPlanResponse()
             # A model may take its time, so nobody is kept waiting meanwhile.
-            message = await self._commit_message(opened.plan.org_id, state, request.auth_vars)
+            message = await commit_message(self._condense, opened.plan.org_id, state, request.auth_vars)
             if await self._apply(request, call, opened.branch.head, message):
                 return ApplyPlanResponse(commit_msg=message)
         raise Aborted("the plan keeps changing, try again", plan=request.plan_id)
@@ -112,12 +104,6 @@ class ChangeService:
         if not rejected:
             raise NotFound("no pending changes to reject", paths=", ".join(paths))
         return rejected
-
-    async def _commit_message(self, org_id: str, state: PlanState, auth_vars: Mapping[str, str]) -> str:
-        messages = commit_messages(state)
-        if len(messages) > 1:
-            return await self._condense(org_id, state.settings, auth_vars, messages)
-        return "".join(f"{message}\n" for message in messages)
 
     async def _apply(self, request: ApplyPlanRequest, call: Call, head: str, message: str) -> bool:
         """Apply what is pending; tells whether the branch still stood where the message was made for."""

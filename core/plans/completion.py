@@ -13,13 +13,14 @@ import structlog
 
 from core.kernel.errors import DeadlineExceeded, DomainError, ResourceExhausted, Unavailable, UpstreamFailed
 from core.kernel.settings import Settings
-from core.models.answers import broken_off, finish_reason, first_choice, usage_of
+from core.models.answers import broken_off
 from core.models.endpoints import Endpoints
+from core.plans.answer_reader import AnswerReader
 from core.plans.builtin_models import TOOL_CALLS
 from core.plans.builtin_providers import OLLAMA
 from core.plans.pack_roles import role_in
 from core.plans.packs import Limits, PackBook, Stock, context_limit
-from core.plans.questions import Function, Message, Question, StopCutter, calls_function, request_for
+from core.plans.questions import Function, Message, Question, calls_function, request_for
 from core.plans.role_providers import Providers, Way
 from core.plans.state import Settings as PlanChoice
 from core.plans.tokens import count_tokens
@@ -253,7 +254,7 @@ class RoleModels:
         model, way = attempt.model, attempt.way
         arguments = request_for(model, attempt.role, way.kind, way.model_name, question)
         first = self._first_seconds(way, question)
-        read = _Reader(question, calls_function=calls_function(model, question))
+        read = AnswerReader(question, calls_function=calls_function(model, question))
         answer = self._endpoints.stream(way.endpoint, arguments, first_seconds=first, seconds=self._limits.chunk_seconds)
         try:
             async with aclosing(answer) as pieces:
@@ -275,7 +276,7 @@ class RoleModels:
             return longest
         return min(self._limits.first_token_seconds * (1 + question.tokens // TOKENS_PER_STEP), longest)
 
-    def _record(self, role: str, attempt: _Attempt, question: Question, read: _Reader) -> None:
+    def _record(self, role: str, attempt: _Attempt, question: Question, read: AnswerReader) -> None:
         """Note what an answer cost, one that was broken off as well; one that never began cost nothing."""
         if not read.began:
             return
@@ -292,72 +293,6 @@ class RoleModels:
                 finish_reason=read.reason or "stop",
             )
         )
-
-
-class _Reader:
-    """Reads the pieces of one answer."""
-
-    def __init__(self, question: Question, *, calls_function: bool) -> None:
-        self._calls_function = calls_function
-        self._cutter = StopCutter(question.stop)
-        self._said: list[str] = []
-        self._called = False
-        self.began = False
-        self.length = 0
-        self.reason: str | None = None
-        self.usage: Any = None
-        self.cost: float | None = None
-
-    @property
-    def stopped(self) -> bool:
-        """Whether the answer came to a mark at which it ends."""
-        return self._cutter.stopped
-
-    def take(self, piece: object) -> str:
-        """Take one piece in and return its text."""
-        self.began = True
-        self.usage = usage_of(piece) or self.usage
-        cost = getattr(getattr(piece, "usage", None), "cost", None)
-        if isinstance(cost, int | float) and not isinstance(cost, bool):
-            self.cost = float(cost)
-        choice = first_choice(piece)
-        self.reason = finish_reason(choice) or self.reason
-        delta = getattr(choice, "delta", None)
-        text = getattr(delta, "content", None)
-        text = text if isinstance(text, str) else ""
-        if self._calls_function:
-            return self._take_call(delta, text)
-        self.length += len(text)
-        return self._cutter.feed(text) if text else ""
-
-    def finish(self) -> str:
-        """Return what was held back.
-
-        Raises:
-            UpstreamFailed: The answer has no end, so its connection was cut.
-        """
-        if self.reason is None and not self.stopped:
-            raise broken_off()
-        if self._calls_function and not self._called:
-            # The model answered in words, which may hold the values all the same.
-            return "".join(self._said)
-        return self._cutter.finish()
-
-    def _take_call(self, delta: object, text: str) -> str:
-        self._said.append(text)
-        calls = getattr(delta, "tool_calls", None)
-        if not isinstance(calls, Sequence) or isinstance(calls, str):
-            return ""
-        # Only the first call counts: one was asked for.
-        parts = [
-            getattr(getattr(call, "function", None), "arguments", None)
-            for call in cast("Sequence[object]", calls)
-            if not getattr(call, "index", 0)
-        ]
-        arguments = "".join(part for part in parts if isinstance(part, str))
-        self._called = self._called or bool(arguments)
-        self.length += len(arguments)
-        return arguments
 
 
 def _named(error: DomainError, way: Way) -> DomainError:

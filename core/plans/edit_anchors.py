@@ -34,6 +34,20 @@ class Placed:
 
 def place(old: list[str], position: int, segment: Segment, kind: str) -> Placed | str:
     """Return where a segment belongs, at or after a position; a sentence why that is not certain otherwise."""
+    placed = _placed(old, position, segment, kind)
+    if isinstance(placed, str):
+        return placed
+    anchor = next((line for line in placed.lines if line.strip()), "")
+    idle = (segment.follows_reference and _is_blank(old[position : placed.start])) or (
+        segment.reference_indent is not None and _is_blank(old[placed.end :])
+    )
+    # A reference that stands for nothing is only untidy, unless the anchor might be meant to be another.
+    if idle and sum(_same(line, anchor) for line in old) > 1:
+        return f"a reference beside {anchor.strip()!r} would stand for nothing"
+    return placed
+
+
+def _placed(old: list[str], position: int, segment: Segment, kind: str) -> Placed | str:
     lines = _trimmed(segment.lines)
     adds = kind in ("add", "append", "prepend")
     first, begin = _run_from(old, position, lines)
@@ -89,7 +103,7 @@ def _end(old: list[str], begin: int, first: int, segment: Segment, lines: list[s
     if ends:
         chosen = _nearest_end(old, begin, start, ends, lines, first)
         return chosen if isinstance(chosen, str) else chosen + 1
-    if not any(line.strip() for line in old[start:]):
+    if _is_blank(old[start:]):
         return len(old)
     return _block_end(old, begin, segment, lines)
 
@@ -168,6 +182,8 @@ def _run_back(old: list[str], start: int, end: int, lines: list[str]) -> int:
     size = 0
     while size < len(lines) and end - size >= start and _same(old[end - size], lines[-1 - size]):
         size += 1
+    while size and not lines[-size].strip():
+        size -= 1
     return size
 
 
@@ -179,6 +195,10 @@ def _trimmed(lines: list[str]) -> list[str]:
     while not lines[last - 1].strip():
         last -= 1
     return lines[first:last]
+
+
+def _is_blank(lines: list[str]) -> bool:
+    return not any(line.strip() for line in lines)
 
 
 def _same(one: str, other: str) -> bool:

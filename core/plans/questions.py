@@ -186,38 +186,3 @@ def _content(model: CustomModel, message: Message) -> str | list[dict[str, Any]]
     parts: list[dict[str, Any]] = [{"type": "text", "text": message.text}] if message.text else []
     pictures = [{"type": "image_url", "image_url": {"url": image.url, "detail": image.detail}} for image in message.images]
     return parts + pictures
-
-
-class StopCutter:
-    """Ends a text at the first of some marks, for models and providers that do not."""
-
-    def __init__(self, marks: Sequence[str]) -> None:
-        self._marks = [mark for mark in marks if mark]
-        self._longest = max(map(len, self._marks), default=0)
-        self._held: str = ""
-        self.stopped = False
-
-    def feed(self, text: str) -> str:
-        """Return what is certain to come before any mark."""
-        if self.stopped or not self._marks:
-            return "" if self.stopped else text
-        text = self._held + text
-        ends = [end for mark in self._marks if (end := text.find(mark)) >= 0]
-        if ends:
-            self.stopped, self._held = True, ""
-            return text[: min(ends)]
-        kept = self._partial(text)
-        self._held = text[len(text) - kept :]
-        return text[: len(text) - kept]
-
-    def finish(self) -> str:
-        """Return what was held back for a mark that did not come."""
-        held, self._held = self._held, ""
-        return held
-
-    def _partial(self, text: str) -> int:
-        """Return how many characters at the end may be the beginning of a mark."""
-        for size in range(min(self._longest - 1, len(text)), 0, -1):
-            if any(mark.startswith(text[-size:]) for mark in self._marks):
-                return size
-        return 0

@@ -91,9 +91,8 @@ class RunDirectory:
                 continue
             answer.branches.append(branch_view(branch))
             answer.stream_id_by_branch_id[branch.id] = run.id
-            started, finished = to_exact_timestamp(run.started_us), to_exact_timestamp(run.finished_us)
-            if started is not None:
-                answer.stream_started_at_by_branch_id[branch.id] = started
+            answer.stream_started_at_by_branch_id[branch.id] = to_exact_timestamp(run.started_us)
+            finished = to_exact_timestamp(run.finished_us)
             if finished is not None:
                 answer.stream_finished_at_by_branch_id[branch.id] = finished
             answer.plans_by_id[plan.id] = plan_view(plan, counts.get(plan.id, 1))

@@ -1,0 +1,1 @@
+"""Mail that the server sends: taken over with its cause, sent afterwards, and lost by no restart."""
