@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.plans.command_line import CommandLine, Exited, Failed, Seen
-from tests.cmd.conftest import Serving, serve
-
-__all__ = ["serve"]
+from tests.clients.plans.server import serving
 
 PYTHON = '"""Greets."""\n\n\ndef greet(name: str) -> str:\n    return f"Hello {name}"\n'
 
@@ -19,8 +17,8 @@ PYTHON = '"""Greets."""\n\n\ndef greet(name: str) -> str:\n    return f"Hello {n
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server in local mode with the development model."""
-    with serving(tmp_path_factory.mktemp("server")) as server:
-        yield server.ready["http"]
+    with serving(tmp_path_factory.mktemp("server") / "data") as address:
+        yield address
 
 
 @pytest.fixture
