@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ WAIT_SECONDS = 60.0
 
 
 @contextmanager
-def serving(data: Path) -> Iterator[str]:
+def serving(data: Path) -> Generator[str]:
     """Serve on free ports and hand out the address; the process ends with the block."""
     flags = ("--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--local-mode", "--dev-model", "--json")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("BUSBAR_")}
