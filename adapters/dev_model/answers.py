@@ -127,7 +127,8 @@ def _task(asked: Asked) -> tuple[str, Directive | None]:
 def _choose_files(asked: Asked) -> list[Step]:
     paths = ticked(asked.prompt)
     if not paths:
-        return [f"The request names no files.\n\n{FINISH}\n"]
+        # Of a chat this is all of the answer.
+        return [f"This names no files that have to be read: {asked.prompt}\n\n{FINISH}\n"]
     listed = "\n".join(f"- `{path}`" for path in paths)
     return [f"The request names files.\n\n### Categories\n\n- What the request names\n\n### Files\n\n{listed}\n\n{FINISH}\n"]
 

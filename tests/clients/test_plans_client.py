@@ -60,7 +60,7 @@ async def test_a_plan_writes_files_without_any_key(line: CommandLine) -> None:
     assert await line.apply() == ""
     assert await line.outdated() == []
     names = [item["name"] for item in await line.contexts()]
-    assert sorted(names) == ["notes.md", "src/hello.py"]
+    assert sorted(names) == ["cwd", "notes.md", "src/hello.py"]
 
 
 async def test_what_is_said_is_kept_and_can_be_taken_back(line: CommandLine) -> None:

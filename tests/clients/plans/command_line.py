@@ -262,15 +262,14 @@ class CommandLine:
         return "\n".join(messages)
 
     async def remove(self, *names: str) -> str:
-        """Remove items from the context."""
-        items = {item["name"]: item["id"] for item in await self.contexts()}
-        body = {"ids": {items[name]: True for name in names}}
+        """Remove items from the context, all where none is named."""
+        body = {"ids": {item["id"]: True for item in await self.contexts() if not names or item["name"] in names}}
         shape = {"tokensRemoved": int, "totalTokens": int, "msg": str}
         return (await self.read("DELETE", f"{self._here}/context", shape, body))["msg"]
 
     async def clear(self) -> None:
         """Remove everything from the context."""
-        await self.remove(*(item["name"] for item in await self.contexts()))
+        await self.remove()
 
     async def _load_map(self) -> None:
         await self.contexts()
