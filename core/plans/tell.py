@@ -31,7 +31,7 @@ from core.plans.state import PlanState
 from core.plans.summarizing import Summarizer
 from core.plans.tables import PlanRow
 from core.plans.whole_file import WholeFiles
-from gen.busbar.plans.v1.conversation_pb import ConvoMessageFlags, Subtask
+from gen.busbar.plans.v1.conversation_pb import ConvoMessageFlags, CurrentStage, Subtask
 from gen.busbar.plans.v1.runs_pb import TellRequest
 
 MOST_REPLIES = 200
@@ -102,6 +102,7 @@ class Tell:
     async def _add_prompt(self, run: ActiveRun) -> None:
         request, parts = self._request, self._parts
         flags = ConvoMessageFlags(
+            current_stage=CurrentStage(),
             is_chat=request.is_chat_only,
             is_user_debug=request.is_user_debug,
             is_apply_debug=request.is_apply_debug,

@@ -154,7 +154,8 @@ async def test_a_run_goes_on_alone_is_found_again_and_stopped(line: CommandLine)
             await command()
         assert refused.value.status == 404
         assert not isinstance(refused.value, Exited)
-    assert (await line.conversation())[-1]["stopped"]
+    (stopped,) = [branch for branch in recent["branches"] if branch["planId"] == line.plan_id]
+    assert stopped["status"] == "stopped"
 
 
 @pytest.mark.parametrize("choice", ["load", "skip", "overwrite"])
