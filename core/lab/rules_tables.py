@@ -37,6 +37,26 @@ class RuleRow(SQLModel, table=True):
     created_us: int = Field(sa_type=BigInteger)
 
 
+class EffectRow(SQLModel, table=True):
+    """Something that is to follow from a stored value. It comes with the value and goes with what followed.
+
+    Attributes:
+        kind: `rule` or `reading`.
+        subject: Public id of the rule that is met, or of the event that was read. It may be gone.
+        at_us: When it happened.
+    """
+
+    __tablename__ = "lab_effect"  # pyright: ignore[reportAssignmentType] - SQLModel takes a plain name
+
+    id: str = Field(primary_key=True, max_length=32)
+    org_id: str = Field(foreign_key="org.id", max_length=64)
+    kind: str = Field(max_length=16)
+    subject: str = Field(max_length=36)
+    value: float = Field(sa_type=Double)
+    at_us: int = Field(sa_type=BigInteger)
+    created_us: int = Field(sa_type=BigInteger, index=True)
+
+
 class WebhookRow(SQLModel, table=True):
     """A webhook. Its deliveries are side effects in the outbox.
 
