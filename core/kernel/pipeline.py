@@ -140,14 +140,7 @@ class Platform:
             self._limit(rpc, call, principal)
         call.principal = principal
         if principal is not None and not gate.public:
-            if principal.read_only or principal.tools is not None:
-                _require_reach(rpc, principal)
-            if gate.scope and not principal.may(gate.scope):
-                raise PermissionDenied(
-                    f"insufficient scope: {gate.scope} required", reason=ErrorReason.SCOPE_MISSING, scope=gate.scope
-                )
-            if gate.roles and principal.role not in gate.roles:
-                raise PermissionDenied(f"{gate.roles[0]} role required", role=gate.roles[0])
+            authorise(rpc, principal)
         call.admitted = rpc
 
     async def identify(self, call: Call) -> Principal:
@@ -167,9 +160,7 @@ class Platform:
     def _unauthenticated(self, call: Call) -> Unauthenticated:
         if not call.credential:
             return Unauthenticated("authentication required", reason=ErrorReason.CREDENTIAL_MISSING)
-        ended = self._authenticator.why_not(call.credential)
-        kind = "" if ended.kind is None else ended.kind.name.lower()
-        return Unauthenticated("invalid or expired credential", ended=ended.how, kind=kind)
+        return self._authenticator.why_not(call.credential).refusal("invalid or expired credential")
 
     async def _holder(self, call: Call) -> Principal | None:
         if not call.credential:
@@ -269,6 +260,21 @@ class Platform:
             raise
         await store.finish(owner, rpc.name, key, _without_secrets(rpc, answer), call.status)
         return answer
+
+
+def authorise(rpc: Rpc, principal: Principal) -> None:
+    """Check that a caller may call an rpc that is not public: reach, scope and role.
+
+    Raises:
+        PermissionDenied: They may not.
+    """
+    gate = rpc.gate
+    if principal.read_only or principal.tools is not None:
+        _require_reach(rpc, principal)
+    if gate.scope and not principal.may(gate.scope):
+        raise PermissionDenied(f"insufficient scope: {gate.scope} required", reason=ErrorReason.SCOPE_MISSING, scope=gate.scope)
+    if gate.roles and principal.role not in gate.roles:
+        raise PermissionDenied(f"{gate.roles[0]} role required", role=gate.roles[0])
 
 
 async def _validated(messages: AsyncIterator[Message[Any]]) -> AsyncIterator[Message[Any]]:

@@ -192,7 +192,7 @@ def _measuring(found: Foundations, parts: _Parts) -> Bound:
         (events_pb.desc().services[0], EventService(database, signals, events, keeper)),
         (experiments_pb.desc().services[0], service),
         (datapoints_pb.desc().services[0], DatapointService(signals, events, ingest, latest, presenter, clock)),
-        (stream_pb.desc().services[0], StreamService(live, ingest)),
+        (stream_pb.desc().services[0], StreamService(live, ingest, found.credentials, clock)),
     ]
 
 
