@@ -149,7 +149,9 @@ class Lab(BaseModel):
     update_folder: Path | None = Field(
         default=None, description="Folder of update bundles, which an updater may watch; `updates` in the data directory."
     )
-    github_repo: str = Field(default="", description="Project whose newest release the lab compares with; none when empty.")
+    github_repo: str = Field(
+        default="stefanposs/webmacs", description="Project whose newest release the lab compares with; none when empty."
+    )
     github_api: WebAddress = Field(default="https://api.github.com", description="Address of the API that tells its releases.")
 
 
