@@ -63,7 +63,7 @@ class WebhookRow(SQLModel, table=True):
     Attributes:
         url_hash: SHA-256 of the address, in hex: one webhook of an organisation has it. The address itself may be too long
             for an index.
-        secret: Signs, so it is kept as it is; never shown and never logged.
+        secret: Signs; sealed (see `webhook_secrets`), never shown and never logged.
         previous_secret: Signs beside it until `previous_until_us`.
         events: JSON array of the kinds that it is told.
     """
@@ -77,8 +77,8 @@ class WebhookRow(SQLModel, table=True):
     user_id: str = Field(max_length=64, index=True)
     url: str = Field(max_length=2048)
     url_hash: str = Field(max_length=64)
-    secret: str | None = Field(default=None, max_length=255, repr=False)
-    previous_secret: str | None = Field(default=None, max_length=255, repr=False)
+    secret: str | None = Field(default=None, repr=False)
+    previous_secret: str | None = Field(default=None, repr=False)
     previous_until_us: int | None = Field(default=None, sa_type=BigInteger)
     events: str
     enabled: bool = True

@@ -55,6 +55,7 @@ from core.lab.stream import StreamService
 from core.lab.tokens import TokenService
 from core.lab.users import UserService
 from core.lab.users_gone import UsersGone
+from core.lab.webhook_secrets import WebhookSecrets
 from core.lab.webhooks import WebhookService
 from gen.busbar.lab.v1 import (
     auth_pb,
@@ -155,10 +156,11 @@ def _single_sign_on(found: Foundations, parts: _Parts, members: Members, tokens:
 def _reactions(found: Foundations, parts: _Parts) -> Bound:
     """Build what reacts to values: rules, webhooks and dashboards."""
     database, signals, clock, engine = found.database, found.signals, found.clock, parts.engine
-    found.handle(KIND, found.keep(WebhookSender(database, clock, found.settings.outgoing)).handler)
+    secrets = found.keep(WebhookSecrets(database, found.secret))
+    found.handle(KIND, found.keep(WebhookSender(database, secrets, clock, found.settings.outgoing)).handler)
     found.keep(HealthWatch(found.health, database, parts.hooks))
     rules = RuleService(database, signals, parts.events, parts.experiments, engine, clock)
-    webhooks = WebhookService(database, found.outbox, parts.hooks, clock)
+    webhooks = WebhookService(database, found.outbox, parts.hooks, secrets, clock)
     dashboards = DashboardService(database, parts.events, clock)
     parts.events_gone.on_forget(rules.forget_events, engine.refresh)
     parts.events_gone.on_forget(dashboards.forget_events)
