@@ -19,7 +19,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from core.kernel.clock import MICROSECONDS, Clock
-from core.kernel.errors import DomainError, Unavailable
+from core.kernel.errors import Unavailable
 from core.lab.hooks import SENSOR_READING, Webhooks
 from core.lab.points_watch import READING, RULE, PointsWatch
 from core.lab.readings import Readings
@@ -171,7 +171,7 @@ class Effects:
             return
 
     async def _sweep(self, before_us: int) -> None:
-        """Carry out what lies in storage from before a time, until there is no more or something fails."""
+        """Carry out what lies in storage from before a time, until there is no more or something fails. Never raises."""
         order = col(EffectRow.created_us), col(EffectRow.id)
         query = select(EffectRow).where(col(EffectRow.created_us) <= before_us).order_by(*order).limit(MOST_TOGETHER)
         try:
@@ -184,8 +184,9 @@ class Effects:
                     await self._webhooks.refresh(org_id)
                 if not found or not await self._carry_out(found):
                     return
-        except DomainError as error:
-            log.warning("effects could not be read", error=error.message)
+        except Exception:
+            # The next sweep finds them, and what comes meanwhile must be done.
+            log.exception("effects could not be read")
 
     async def _carry_out(self, effects: Sequence[Effect]) -> bool:
         """Do what is to be done, in one transaction where nothing fails; return whether nothing did. Never raises."""
