@@ -21,7 +21,7 @@ from core.identity.tool_calls import ToolCalls
 from core.kernel.clock import Clock
 from core.kernel.health import HealthCheck
 from core.kernel.limits import Limiter
-from core.kernel.pipeline import Observer, Platform
+from core.kernel.pipeline import Platform
 from core.kernel.rpc import bind
 from core.kernel.settings import Settings
 from core.kernel.telemetry import observers
@@ -81,12 +81,12 @@ class App:
         )
         self.found.keep(self.found.tool_calls)
         bound = [bind(service, implementation) for area in AREAS for service, implementation in area(self.found)]
-        self.platform = Platform(
+        self.platform = _platform(settings)(
             [rpc for rpcs in bound for rpc in rpcs],
             self.credentials,
             limiter=self.found.limiter,
             idempotency=self.idempotency,
-            observers=_observers(settings),
+            observers=observers(settings),
         )
         self.found.draining = lambda: self.platform.draining
         self.found.tools = frozenset(rpc.tool.name for rpc in self.platform.rpcs if rpc.tool is not None)
@@ -132,5 +132,9 @@ class App:
                 await stop()
 
 
-def _observers(settings: Settings) -> tuple[Observer, ...]:
-    return tuple(observers(settings))
+def _platform(settings: Settings) -> type[Platform]:
+    if not settings.traces:
+        return Platform
+    from core.kernel.tracing import TracedPlatform  # noqa: PLC0415 - what makes spans takes time to load
+
+    return TracedPlatform

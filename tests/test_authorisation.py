@@ -248,7 +248,7 @@ def broken(method: DescMethod) -> tuple[str, Any] | None:
 
 async def code_of(world: World, method: DescMethod, door: str, credential: str | None, fields: dict[str, Any]) -> str:
     """Call an rpc and return its code; what a tool says stands for its code."""
-    client = world.busbar.client("grpc" if door == "stream" else door, credential)
+    client = world.busbar.again("grpc" if door == "stream" else door, credential)
     try:
         if door == "stream":
             async for _ in client.stream(name_of(method), **fields):
@@ -264,7 +264,7 @@ async def code_of(world: World, method: DescMethod, door: str, credential: str |
 
 async def owner(world: World, method: DescMethod, person: Person, door: str = "grpc") -> str:
     """Return a credential of somebody's with which an rpc may be called at a door."""
-    rpc: Rpc = world.busbar.client("grpc").rpc(name_of(method))
+    rpc: Rpc = world.busbar.again("grpc", None).rpc(name_of(method))
     if door == "mcp":
         return await world.busbar.key(person, CredentialKind.AGENT_KEY)
     kinds = rpc.access.kinds or (rpc.rest.credentials if door == "rest" else [])

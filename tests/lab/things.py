@@ -21,7 +21,7 @@ from core.signals.model import Column
 from core.signals.service import Signals
 from tests.conftest import Person, Running
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 
 
 async def measure(busbar: Running, owner: Person, value: object, at_us: int | None = None) -> None:
