@@ -70,6 +70,10 @@ class Ended:
     how: str
     kind: CredentialKind | None
 
+    def refusal(self, message: str) -> Unauthenticated:
+        """Return the refusal of the credential, which says why to those who look."""
+        return Unauthenticated(message, ended=self.how, kind="" if self.kind is None else self.kind.name.lower())
+
 
 @dataclass(frozen=True, slots=True)
 class Cookie:

@@ -160,7 +160,9 @@ class Lab(BaseModel):
     update_folder: Path | None = Field(
         default=None, description="Folder of update bundles, which an updater may watch; `updates` in the data directory."
     )
-    github_repo: str = Field(default="", description="Project whose newest release the lab compares with; none when empty.")
+    github_repo: str = Field(
+        default="stefanposs/webmacs", description="Project whose newest release the lab compares with; none when empty."
+    )
     github_api: WebAddress = Field(default="https://api.github.com", description="Address of the API that tells its releases.")
 
 
@@ -324,7 +326,9 @@ class Settings(BaseSettings):
         default=SecretStr(""), description="Password of the first administrator; random when empty."
     )
     secret_key: SecretStr = Field(
-        default=SecretStr(""), description="Secret that signs short-lived tokens; a file in the data directory when empty."
+        default=SecretStr(""),
+        description="Secret that signs short-lived tokens and seals secrets of webhooks, one for all servers on a database;"
+        " a file in the data directory when empty.",
     )
     oidc_enabled: bool = Field(default=False, description="Whether people of the lab may sign in through an identity provider.")
     oidc_provider_name: str = Field(default="SSO", max_length=100, description="Label of the identity provider.")

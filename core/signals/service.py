@@ -14,6 +14,7 @@ Devices and channels (from memory, but for those that change something)
 Writing
     await write(org_id, columns, by="device", client_id=None) -> Written      batches of points
     await write_latest(device, [("V1", 21.5)], by=, label=, client_id=) -> list[Latest]     pins, all or none
+    on_writing(beside)      lets something write rows of its own with every batch;  on_written(listener)    after the commit
 
 Reading
     latest(device_id, "V1") -> Latest | None;  latest_all(device_id) -> dict[name, Latest]      from memory
@@ -59,7 +60,7 @@ from core.signals.numbers import Numbers
 from core.signals.pins import PinJob
 from core.signals.recordings import Recordings
 from core.signals.resolve import StaleError, upsert_channel, upsert_device
-from core.signals.store import Store
+from core.signals.store import Beside, Store
 from core.signals.tables import RecordingRow
 from core.storage.database import Database
 from core.storage.tx import Tx
@@ -91,6 +92,13 @@ class Signals:
     def on_written(self, listener: Publish) -> None:
         """Call a listener after each commit, in commit order, after those that were there before it."""
         self._listeners.append(listener)
+
+    def on_writing(self, beside: Beside) -> None:
+        """Let something write rows of its own into every transaction that stores points, so that neither is there alone.
+
+        What it returns comes back as `notes`, in the event of those points and to whoever wrote them.
+        """
+        self._store.besides.append(beside)
 
     def _publish(self, events: Sequence[Event]) -> None:
         for listener in self._listeners:
@@ -335,8 +343,8 @@ class Signals:
                     raise
         raise AssertionError
 
-    def _ingested(self, job: IngestJob, _written: Written) -> None:
-        events: list[Event] = [PointsWritten(job.org_id, job.columns, job.by, job.client_id)]
+    def _ingested(self, job: IngestJob, written: Written) -> None:
+        events: list[Event] = [job.event(written.notes)]
         events += job.remember()
         self._publish(events)
 

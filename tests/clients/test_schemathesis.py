@@ -70,6 +70,8 @@ PARTS = {
     # Numbers, switches and times are read leniently here. `latest` could be a datapoint by its form, and `link` an event.
     "lab": Part("^/api/v1/(events|experiments|datapoints)", "user", (LENIENT, "allow_header_conformance")),
     "people of the lab": Part("^/api/v1/(users|tokens|logging|auth/(login|me|sso))", "user", (LENIENT,)),
+    # `try` could be a rule by its form.
+    "reactions": Part("^/api/v1/(rules|webhooks|dashboards)", "user", (LENIENT, "allow_header_conformance")),
     "plugins": Part("^/api/v1/(plugins|ota)", "user", (LENIENT, "allow_header_conformance")),
     # What ingest has no use for it does not look at, since devices send all kinds of members.
     "ingest": Part("^(/ingest|/api/ingest)", "device", (LENIENT,)),
