@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import and_, or_
 from sqlmodel import col, select
 
 from core.maker.outages import KIND
 from core.outbox.tables import OutboxRow
 from tests.conftest import Person, Running, Start
-from tests.maker.workshop import socket_of
+from tests.maker.classes import notices, school_class
+from tests.maker.workshop import carried_out, socket_of
 
 AFTER = 60.0
 
@@ -46,15 +46,7 @@ async def come_and_go(busbar: Running, board: Any, times: int) -> None:
 
 async def told(busbar: Running, person: Person) -> list[dict[str, Any]]:
     """Return what somebody is told of, newest first, once every look and every notification was carried out."""
-    async with asyncio.timeout(20):
-        while True:
-            busbar.app.outbox.notify()
-            async with busbar.app.database.read() as session:
-                due = and_(col(OutboxRow.state) == "pending", col(OutboxRow.next_attempt_us) <= busbar.clock.now_us())
-                open_rows = select(OutboxRow.id).where(or_(due, col(OutboxRow.state) == "leased"))
-                if not (await session.exec(open_rows)).all():
-                    break
-            await asyncio.sleep(0.01)
+    await carried_out(busbar)
     found = (await busbar.http(person.session).get("/api/me/notifications")).json()["notifications"]
     return [one for one in found if one["kind"] == "board.offline"]
 
@@ -86,6 +78,13 @@ async def test_a_board_that_is_heard_from_over_another_door_is_there(busbar: Run
     assert (await busbar.http(**{"x-api-key": bench.device_token}).post("/ingest", json=body)).status_code == 200
     busbar.clock.forward(seconds=AFTER + 1)
     assert await told(busbar, alice) == []
+
+
+async def test_a_board_that_left_a_moment_ago_holds_up_no_other_notice(busbar: Running, bench: Any) -> None:
+    room = await school_class(busbar, "bea")
+    await come_and_go(busbar, bench, 1)
+    await room.hand_in(await room.assign())
+    assert [notice.kind for notice in await notices(busbar, room.teacher)] == ["submission.received"]
 
 
 async def test_each_outage_is_told_by_itself(busbar: Running, alice: Person, bench: Any) -> None:
