@@ -90,7 +90,8 @@ class Live(BaseModel):
     ping_seconds: float = Field(default=30.0, description="Seconds between pings on WebSockets.")
     offline_after_seconds: float = Field(
         default=60.0,
-        description="Seconds of silence after which a board is offline; one whose connection ended is told to its owner then.",
+        gt=0,
+        description="Seconds of silence after which a board is offline, of which its owner is told.",
     )
 
 

@@ -146,7 +146,7 @@ def _ground(found: Foundations) -> Ground:
     )
     posted = Notices(database, found.outbox, bus)
     found.handle(notices.KIND, posted.handler)
-    away = found.keep(Outages(database, found.outbox, posted, boards, clock, settings=found.settings))
+    away = found.keep(Outages(database, found.outbox, posted, boards, found.signals, clock, settings=found.settings))
     found.handle(outages.KIND, away.handler)
     jobs = OtaJobs(database, found.outbox, posted, bus, clock)
     found.handle(EXPIRE_KIND, jobs.handler)
