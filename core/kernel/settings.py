@@ -180,6 +180,7 @@ class Payments(BaseModel):
         default="checkout", pattern="^[a-z][a-z0-9-]{0,31}$", description="Name of the checkout server, shown on purchases."
     )
     checkout_timeout_seconds: float = Field(default=10.0, gt=0, description="Seconds that the checkout server may take.")
+    checkout_hours: float = Field(default=24.0, gt=0, description="Hours after which a checkout that nobody has paid expires.")
     webhook_tolerance_seconds: int = Field(
         default=300, gt=0, description="Seconds by which the time of a signed event may differ from the server's."
     )
