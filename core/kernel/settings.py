@@ -101,7 +101,8 @@ class Live(BaseModel):
     ping_seconds: float = Field(default=30.0, description="Seconds between pings on WebSockets.")
     offline_after_seconds: float = Field(
         default=60.0,
-        description="Seconds of silence after which a board is offline; one whose connection ended is told to its owner then.",
+        gt=0,
+        description="Seconds of silence after which a board is offline, of which its owner is told.",
     )
 
 
@@ -222,6 +223,7 @@ class Payments(BaseModel):
         default="checkout", pattern="^[a-z][a-z0-9-]{0,31}$", description="Name of the checkout server, shown on purchases."
     )
     checkout_timeout_seconds: float = Field(default=10.0, gt=0, description="Seconds that the checkout server may take.")
+    checkout_hours: float = Field(default=24.0, gt=0, description="Hours after which a checkout that nobody has paid expires.")
     webhook_tolerance_seconds: int = Field(
         default=300, gt=0, description="Seconds by which the time of a signed event may differ from the server's."
     )

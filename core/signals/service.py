@@ -63,7 +63,7 @@ from core.signals.resolve import StaleError, upsert_channel, upsert_device
 from core.signals.store import Beside, Store
 from core.signals.tables import RecordingRow
 from core.storage.database import Database
-from core.storage.tx import Tx
+from core.storage.tx import Job, Tx
 
 log = structlog.get_logger("busbar.signals")
 
@@ -191,10 +191,11 @@ class Signals:
         await self._database.submit(job)
         device.last_seen_us = now
 
-    async def delete_device(self, device_id: int) -> None:
-        """Delete a device with all that it has. Its slug is free at once; its points go in bounded steps.
+    async def delete_device(self, device_id: int, *, along: Job[object] | None = None) -> None:
+        """Delete a device with all that it has, `along` with what others keep about it, in one commit.
 
-        A stop in between is made good at the next start.
+        Its slug is free at once: what is written to it from then on belongs to a new device, and what was written before is
+        gone. Points go in bounded steps; a stop in between is made good at the next start.
 
         Raises:
             NotFound: There is no such device.
@@ -204,6 +205,8 @@ class Signals:
 
         async def job(tx: Tx) -> None:
             await removal.hide_device(tx, device_id, now)
+            if along is not None:
+                await along(tx)
 
         def committed(_none: None) -> None:
             self._directory.forget(device_id)
