@@ -82,8 +82,8 @@ def services(found: Foundations) -> Bound:
     return [
         *_people(found),
         *_plans(found, parts),
-        *_models(found, parts),
         *_context(found, parts),
+        *_models(found, parts),
         (version_pb.desc().services[0], VersionService(found.settings)),
     ]
 
@@ -136,16 +136,6 @@ def _plans(found: Foundations, parts: _Parts) -> Bound:
     ]
 
 
-def _models(found: Foundations, parts: _Parts) -> Bound:
-    """Build what says how plans behave and which models they use."""
-    database, packs, clock = found.database, parts.packs, found.clock
-    return [
-        (configs_pb.desc().services[0], ConfigService(database)),
-        (models_pb.desc().services[0], ModelService(database, packs, clock)),
-        (settings_pb.desc().services[0], SettingsService(database, parts.store, packs, clock)),
-    ]
-
-
 def _context(found: Foundations, parts: _Parts) -> Bound:
     """Build what models read."""
     store, keeper = parts.store, parts.keeper
@@ -156,4 +146,13 @@ def _context(found: Foundations, parts: _Parts) -> Bound:
         (contexts_pb.desc().services[0], ContextService(store, keeper, ContextNames(parts.roles))),
         (file_maps_pb.desc().services[0], found.keep(FileMapService(store, keeper, parts.maps))),
         (project_documents_pb.desc().services[0], documents),
+    ]
+
+
+def _models(found: Foundations, parts: _Parts) -> Bound:
+    """Build what says which models are asked, and how plans behave."""
+    return [
+        (configs_pb.desc().services[0], ConfigService(found.database)),
+        (models_pb.desc().services[0], ModelService(found.database, parts.packs, found.clock)),
+        (settings_pb.desc().services[0], SettingsService(found.database, parts.store, parts.packs, found.clock)),
     ]
