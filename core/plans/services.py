@@ -144,16 +144,6 @@ def _plans(found: Foundations, parts: _Parts) -> Bound:
     ]
 
 
-def _models(found: Foundations, parts: _Parts) -> Bound:
-    """Build what says how plans behave and which models they use."""
-    database, packs, clock = found.database, parts.packs, found.clock
-    return [
-        (configs_pb.desc().services[0], ConfigService(database)),
-        (models_pb.desc().services[0], ModelService(database, packs, clock)),
-        (settings_pb.desc().services[0], SettingsService(database, parts.store, packs, clock)),
-    ]
-
-
 def _context(found: Foundations, parts: _Parts) -> Bound:
     """Build what models read."""
     store, keeper = parts.store, parts.keeper
@@ -176,3 +166,12 @@ def _runs(found: Foundations, parts: _Parts) -> Bound:
     carried = RunParts(database, store, log, parts.keeper, parts.roles, parts.summaries, clock)
     service = RunService(active, carried, RunDirectory(database, log, clock), clock)
     return [(runs_pb.desc().services[0], service)]
+
+
+def _models(found: Foundations, parts: _Parts) -> Bound:
+    """Build what says which models are asked, and how plans behave."""
+    return [
+        (configs_pb.desc().services[0], ConfigService(found.database)),
+        (models_pb.desc().services[0], ModelService(found.database, parts.packs, found.clock)),
+        (settings_pb.desc().services[0], SettingsService(found.database, parts.store, parts.packs, found.clock)),
+    ]
