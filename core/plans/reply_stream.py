@@ -139,7 +139,7 @@ async def _read_ahead(pieces: AsyncGenerator[str]) -> AsyncGenerator[AsyncIterat
         try:
             async with aclosing(pieces):
                 async for piece in pieces:
-                    queue.put_nowait(piece)
+                    queue.put_nowait(messages.without_nul(piece))
             queue.put_nowait(None)
         except Exception as error:  # noqa: BLE001 - whoever takes the answer gets it
             queue.put_nowait(error)
