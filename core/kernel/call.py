@@ -102,6 +102,7 @@ class Call:
         raw: Body as it came, for an rpc with `raw_body`.
         client_id: Names a live connection.
         sent_cookie: Returns the value of a cookie that came along, for rpcs that know a browser by more than a credential.
+        sent_header: Returns the value of a header that came along, for what is asked of few calls.
         foreign_origin: Origin of a page of another site that made the call; None for own pages and for whatever is no page.
         principal: Who calls, once the pipeline knows.
         admitted: The rpc to which the call was admitted.
@@ -126,6 +127,7 @@ class Call:
     raw: bytes | None = None
     client_id: str | None = None
     sent_cookie: Callable[[str], str | None] = lambda _name: None
+    sent_header: Callable[[str], str | None] = lambda _name: None
     foreign_origin: str | None = None
 
     principal: Principal | None = None

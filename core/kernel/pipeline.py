@@ -78,7 +78,7 @@ class IdempotencyStore(Protocol):
 
 
 class Observer(Protocol):
-    """Watches calls, for metrics and traces."""
+    """Watches calls, for metrics and logs."""
 
     def ended(self, rpc: Rpc, call: Call, code: str, seconds: float) -> None:
         """Note the end of a call."""

@@ -238,8 +238,13 @@ class Payments(BaseModel):
 class PlanModels(BaseModel):
     """How the models of coding plans are asked."""
 
+    dev_model: bool = Field(
+        default=False, description="Whether serving starts a development model beside the server, which answers by rule."
+    )
+    dev_port: int = Field(default=0, ge=0, le=MOST_PORT, description="Its port on this machine; 0 picks a free one.")
+    dev_pace_seconds: float = Field(default=0.01, ge=0, description="Seconds between two pieces of its answers.")
     dev_url: WebAddress = Field(
-        default="", description="Address of a development model, which answers by rule; plans use it where they chose no other."
+        default="", description="Address of a development model that runs already; plans use it where they chose no other."
     )
     ollama_url: WebAddress = Field(default="http://127.0.0.1:11434/v1", description="Address of Ollama, for local models.")
     server_max_tokens: int = Field(
@@ -379,8 +384,9 @@ class Settings(BaseSettings):
             for name, address in doors.items():
                 if not is_loopback(split_address(address)[0]):
                     raise ValueError(f"local_mode believes everybody, so {name} must be a loopback address, not {address}")
-            if self.public_url and not is_loopback(urlsplit(self.public_url).hostname or ""):
-                raise ValueError(f"local_mode believes everybody, so there can be no public_url {self.public_url}")
+            if self.public_url:
+                # It would stand for the name by which a caller really reached the server, which is looked at.
+                raise ValueError("local_mode believes everybody, so it goes with no public_url")
         return self
 
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from core.plans.applying import to_apply
+from core.plans.applying import built, changed_by
 from core.plans.state import PlanState, Settings
 
 
@@ -25,7 +25,8 @@ async def commit_message(
     Raises:
         Unavailable: There are several, and no model can be asked.
     """
-    messages = [text for one in to_apply(state, paths) if (text := one.commit_msg.strip())]
+    wanted = [one for one in built(state) if paths is None or not changed_by(one).isdisjoint(paths)]
+    messages = [text for one in wanted if (text := one.commit_msg.strip())]
     if len(messages) > 1:
         return await condense(org_id, state.settings, auth_vars, messages)
     return "".join(f"{message}\n" for message in messages)

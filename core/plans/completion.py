@@ -301,4 +301,5 @@ def _named(error: DomainError, way: Way) -> DomainError:
         return Unavailable(f"the model provider {way.provider} rejected its key", reason=error.reason, provider=way.provider)
     named = copy(error)
     named.message = f"{error.message} ({way.provider}, model {way.model_name})"
+    named.args = (named.message,)
     return named

@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from io import BytesIO
-from typing import Any
 
 from protobuf.wkt import Timestamp
 
@@ -39,7 +38,7 @@ def item_of(params: LoadContextParams, *, owner: str, now: Timestamp, auto_loade
         id=new_uuid(),
         owner_id=owner,
         context_type=params.context_type,
-        name=params.name,
+        name=params.name or params.file_path or params.url,
         url=params.url,
         file_path=params.file_path,
         force_skip_ignore=params.force_skip_ignore,
@@ -121,19 +120,16 @@ def require_room(items: Iterable[Context]) -> None:
         raise InvalidArgument(f"a plan can hold at most {MOST_ITEMS} items of context")
     if sum(item.body_size for item in kept) > MOST_PLAN:
         raise InvalidArgument(f"a plan can hold at most {MOST_PLAN} bytes of context")
-    if sum(len(item.map_parts) for item in kept) > MOST_MAP_PATHS:
-        raise InvalidArgument(f"a plan can hold maps of at most {MOST_MAP_PATHS} files")
 
 
 def _set_map(item: Context, params: LoadContextParams | UpdateContextParams) -> None:
     for path, text in params.map_bodies.items():
         if len(text.encode()) > MOST_MAP_ENTRY:
             raise InvalidArgument.field("map_bodies", f"must have at most {MOST_MAP_ENTRY} bytes for a path: {path}")
-    _update(item.map_parts, params.map_bodies)
-    _update(item.map_shas, params.input_shas)
-    _update(item.map_tokens, params.input_tokens)
-    _update(item.map_sizes, params.input_sizes)
-
-
-def _update(held: dict[str, Any], given: Mapping[str, Any]) -> None:
-    held.update(given)
+    parts = {**item.map_parts, **params.map_bodies}
+    if len(parts) > MOST_MAP_PATHS:
+        raise InvalidArgument.field("map_bodies", f"must have at most {MOST_MAP_PATHS} paths: {item.name or item.file_path}")
+    item.map_parts = parts
+    item.map_shas = {**item.map_shas, **params.input_shas}
+    item.map_tokens = {**item.map_tokens, **params.input_tokens}
+    item.map_sizes = {**item.map_sizes, **params.input_sizes}

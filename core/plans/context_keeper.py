@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from core.kernel.clock import Clock, to_exact_timestamp
 from core.kernel.errors import InvalidArgument, NotFound
 from core.plans import context_log
-from core.plans.context_items import IMAGE, MAP, change_item, item_of, require_room
+from core.plans.context_items import FILE, IMAGE, MAP, change_item, item_of, require_room
 from core.plans.current import invalidate
 from core.plans.map_cache import MapCache
 from core.plans.packs import PackBook, Stock, context_limit
@@ -63,9 +64,7 @@ class ContextKeeper:
         return self._loaded(change, added)
 
     def _loaded(self, change: Change, added: list[Context]) -> LoadContextResponse:
-        for item in added:
-            if item.file_path and item.context_type != MAP:
-                invalidate(change.state, item.file_path, item.body)
+        _invalidate(change.state, added)
         tokens = sum(item.num_tokens for item in added)
         change.branch.context_tokens = tokens_of(change.state)
         change.message = context_log.loaded(added, tokens, change.branch.context_tokens)
@@ -86,18 +85,17 @@ class ContextKeeper:
             item = state.contexts.get(context_id)
             if item is None:
                 raise NotFound(f"context {context_id} not found", context=context_id)
-            change_item(item, params, now)
-            changed.append(item)
+            changed.append(deepcopy(item))
+            change_item(changed[-1], params, now)
         if not changed:
             return _nothing(change)
-        require_room(state.contexts.values())
-        stock = await self._packs.stock(change.plan.org_id)
-        refusal = _too_much(change, stock, state.contexts)
+        contexts = {**state.contexts, **{item.id: item for item in changed}}
+        require_room(contexts.values())
+        refusal = _too_much(change, await self._packs.stock(change.plan.org_id), contexts)
         if refusal is not None:
             return refusal
-        for item in changed:
-            if item.file_path and item.context_type != MAP:
-                invalidate(state, item.file_path, item.body)
+        state.contexts = contexts
+        _invalidate(state, changed)
         change.branch.context_tokens = tokens_of(state)
         tokens = change.branch.context_tokens - before
         change.message = context_log.updated(changed, tokens, change.branch.context_tokens)
@@ -108,10 +106,8 @@ class ContextKeeper:
         """Remove items; unknown ids are passed over."""
         state = change.state
         gone = [item for context_id in ids if (item := state.contexts.pop(context_id, None)) is not None]
-        for item in gone:
-            if item.file_path and item.context_type != MAP:
-                # A pending edit is made of pieces of the text that is gone, so it cannot stand without it.
-                invalidate(state, item.file_path, "")
+        # A pending edit is made of pieces of the text that is gone, so it cannot stand without it.
+        _invalidate(state, gone, removed=True)
         tokens = sum(item.num_tokens for item in gone)
         change.branch.context_tokens = tokens_of(state)
         if gone:
@@ -142,6 +138,13 @@ def tokens_of(state: PlanState) -> int:
 
 def _key(item: Context) -> tuple[str, str]:
     return item.context_type, item.name
+
+
+def _invalidate(state: PlanState, files: Iterable[Context], *, removed: bool = False) -> None:
+    """Drop pending changes that no longer fit files whose text is another now."""
+    for item in files:
+        if item.context_type == FILE and item.file_path:
+            invalidate(state, item.file_path, "" if removed else item.body)
 
 
 def _nothing(change: Change) -> LoadContextResponse:

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 from core.kernel.call import Call
 from core.kernel.errors import NotFound
-from core.plans.access import user_of
+from core.plans.access import Opened, user_of
 from core.plans.context_items import body_of
 from core.plans.context_keeper import ContextKeeper
-from core.plans.context_names import ContextNames
+from core.plans.context_names import ContextNames, lacks_name
 from core.plans.store import PlanStore
 from gen.busbar.plans.v1.contexts_pb import (
     Context,
@@ -42,7 +42,7 @@ class ContextService:
     async def load_context(self, request: LoadContextRequest, call: Call) -> LoadContextResponse:
         """Name what has no name, which may take a model some time, then load it."""
         opened = await self._store.open(call.caller, request.plan_id, request.branch)
-        await self._name(opened.plan.org_id, request, call)
+        await self._name(opened, request)
         async with self._store.change(call.caller, request.plan_id, request.branch) as change:
             return await self._keeper.load(change, request.items, owner=user_of(call.caller))
 
@@ -64,15 +64,10 @@ class ContextService:
             raise NotFound("Context not found", context=request.context_id)
         return GetContextBodyResponse(body=body_of(item))
 
-    async def _name(self, org_id: str, request: LoadContextRequest, call: Call) -> None:
-        if not any(_lacks_name(item) for item in request.items):
-            return
-        state = await self._store.read(await self._store.open(call.caller, request.plan_id, request.branch))
-        await self._names.fill(org_id, state.settings, request.items, _auth_vars(request.items))
-
-
-def _lacks_name(item: LoadContextParams) -> bool:
-    return not item.name and item.context_type in ("note", "piped data")
+    async def _name(self, opened: Opened, request: LoadContextRequest) -> None:
+        if any(lacks_name(item) for item in request.items):
+            state = await self._store.read(opened)
+            await self._names.fill(opened.plan.org_id, state, request.items, _auth_vars(request.items))
 
 
 def _auth_vars(items: Iterable[LoadContextParams]) -> dict[str, str]:

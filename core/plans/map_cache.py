@@ -10,7 +10,11 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from core.kernel.clock import Clock
 from core.plans.map_tables import PlanMapRow
 from core.storage.database import Database
+from core.storage.locks import lock_name
 from gen.busbar.plans.v1.contexts_pb import Context, LoadContextParams
+
+MOST_PATH = 1000
+"""Bytes of a path that an index takes on every database; maps of longer ones are made anew for each plan."""
 
 
 class MapCache:
@@ -22,6 +26,9 @@ class MapCache:
 
     async def keep(self, session: AsyncSession, project_id: str, item: Context) -> None:
         """Keep a map in the caller's unit of work."""
+        if len(item.file_path.encode()) > MOST_PATH:
+            return
+        await lock_name(session, f"maps of {project_id}")
         row = await session.get(PlanMapRow, (project_id, item.file_path))
         if row is None:
             row = PlanMapRow(project_id=project_id, path=item.file_path, content="", updated_us=0)

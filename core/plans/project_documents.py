@@ -11,7 +11,7 @@ from core.documents.shared import SharedProject, SharedProjects
 from core.kernel.call import Call
 from core.kernel.clock import Clock, to_exact_timestamp
 from core.kernel.errors import Aborted, FailedPrecondition
-from core.plans.access import user_of
+from core.plans.access import require_branch, user_of
 from core.plans.applying import SCRIPT, apply
 from core.plans.commit_messages import Condense, commit_message
 from core.plans.context_items import FILE
@@ -20,6 +20,7 @@ from core.plans.current import current_files, file_contexts
 from core.plans.run_activity import require_idle
 from core.plans.state import PlanState
 from core.plans.store import PlanStore
+from core.storage.database import Database
 from gen.busbar.plans.v1.changes_pb import CurrentPlanFiles
 from gen.busbar.plans.v1.contexts_pb import LoadContextParams, LoadContextResponse, UpdateContextParams
 from gen.busbar.plans.v1.project_documents_pb import (
@@ -38,12 +39,14 @@ class ProjectDocumentService:
 
     def __init__(
         self,
+        database: Database,
         store: PlanStore,
         keeper: ContextKeeper,
         projects: Callable[[], SharedProjects],
         condense: Condense,
         clock: Clock,
     ) -> None:
+        self._database = database
         self._store = store
         self._keeper = keeper
         self._projects = projects
@@ -72,7 +75,9 @@ class ProjectDocumentService:
     async def apply_to_project(self, request: ApplyToProjectRequest, call: Call) -> ApplyToProjectResponse:
         """Save the firmware and mark the changes as applied in one unit of work: both are done, or neither."""
         project = await self._projects().read(request.project_id, call.caller)
-        opened = await self._store.open(call.caller, request.plan_id, request.branch)
+        async with self._database.read() as session:
+            opened = await require_branch(session, call.caller, request.plan_id, request.branch)
+            await require_idle(session, opened.branch.id, self._clock.now_us())
         state = await self._store.read(opened)
         pending = await asyncio.to_thread(_firmware_changes, state, project)
         paths = frozenset({*pending.files, *pending.removed_by_path})
@@ -96,10 +101,10 @@ class ProjectDocumentService:
 
 
 def _texts(project: SharedProject, kinds: Collection[str]) -> dict[str, str]:
-    """Return the text of each file that a plan is to read, by path."""
+    """Return the text of each file that a plan is to read, by path; a file of the firmware comes before the wiring."""
     texts = dict(project.firmware) if "firmware" in kinds else {}
     if "wiring" in kinds and project.wiring is not None:
-        texts[WIRING] = project.wiring
+        texts.setdefault(WIRING, project.wiring)
     return texts
 
 
@@ -119,10 +124,11 @@ def _firmware_changes(state: PlanState, project: SharedProject) -> CurrentPlanFi
     """Return the pending changes of files that are in the firmware, or that are new.
 
     Raises:
-        FailedPrecondition: Nothing of the firmware is loaded or pending, or a file is not what it was when it was loaded.
+        FailedPrecondition: Nothing of the project is loaded, nothing of its firmware is pending, or a file is not what it was
+            when it was loaded.
     """
     held, made = file_contexts(state), current_files(state)
-    if not any(path in held for path in project.firmware):
+    if not any(path in held for path in _texts(project, KINDS)):
         raise FailedPrecondition("no document of this project is loaded into the plan")
     changes = CurrentPlanFiles()
     for path, text in made.files.items():

@@ -21,6 +21,7 @@ from core.plans.branches import BranchService
 from core.plans.changes import ChangeService
 from core.plans.completion import Roles
 from core.plans.condensing import Condenser
+from core.plans.configs import ConfigService, default_config
 from core.plans.context_keeper import ContextKeeper
 from core.plans.context_names import ContextNames
 from core.plans.contexts import ContextService
@@ -29,9 +30,11 @@ from core.plans.file_maps import FileMapService
 from core.plans.history import HistoryService
 from core.plans.invites import InviteService
 from core.plans.map_cache import MapCache
+from core.plans.models import ModelService
 from core.plans.orgs import OrgService
 from core.plans.packs import PackBook
 from core.plans.people import People
+from core.plans.plans import PlanService
 from core.plans.project_documents import ProjectDocumentService
 from core.plans.projects import ProjectService
 from core.plans.repositories import Repositories
@@ -40,6 +43,7 @@ from core.plans.run_directory import RunDirectory
 from core.plans.run_log import RunLog
 from core.plans.run_parts import RunParts
 from core.plans.runs import RunService
+from core.plans.settings import SettingsService
 from core.plans.store import PlanStore
 from core.plans.summaries import Summaries
 from core.plans.version import VersionService
@@ -47,15 +51,19 @@ from gen.busbar.plans.v1 import (
     accounts_pb,
     branches_pb,
     changes_pb,
+    configs_pb,
     contexts_pb,
     conversation_pb,
     file_maps_pb,
     history_pb,
     invites_pb,
+    models_pb,
     orgs_pb,
+    plans_pb,
     project_documents_pb,
     projects_pb,
     runs_pb,
+    settings_pb,
     version_pb,
 )
 
@@ -81,6 +89,7 @@ def services(found: Foundations) -> Bound:
     return [
         *_people(found),
         *_plans(found, parts),
+        *_models(found, parts),
         *_context(found, parts),
         *_runs(found, parts),
         (version_pb.desc().services[0], VersionService(found.settings)),
@@ -127,10 +136,21 @@ def _plans(found: Foundations, parts: _Parts) -> Bound:
     database, store, clock = found.database, parts.store, found.clock
     return [
         (projects_pb.desc().services[0], ProjectService(database, clock)),
+        (plans_pb.desc().services[0], PlanService(database, store, default_config, clock)),
         (branches_pb.desc().services[0], BranchService(database, store, clock)),
         (conversation_pb.desc().services[0], ConversationService(store, parts.summaries)),
         (history_pb.desc().services[0], HistoryService(database, store, clock)),
         (changes_pb.desc().services[0], ChangeService(database, store, parts.condense, clock)),
+    ]
+
+
+def _models(found: Foundations, parts: _Parts) -> Bound:
+    """Build what says how plans behave and which models they use."""
+    database, packs, clock = found.database, parts.packs, found.clock
+    return [
+        (configs_pb.desc().services[0], ConfigService(database)),
+        (models_pb.desc().services[0], ModelService(database, packs, clock)),
+        (settings_pb.desc().services[0], SettingsService(database, parts.store, packs, clock)),
     ]
 
 
@@ -139,7 +159,7 @@ def _context(found: Foundations, parts: _Parts) -> Bound:
     store, keeper = parts.store, parts.keeper
     # The area of makers keeps its projects; it is asked for them when they are needed.
     projects = partial(found.part, SharedProjects)
-    documents = ProjectDocumentService(store, keeper, projects, parts.condense, found.clock)
+    documents = ProjectDocumentService(found.database, store, keeper, projects, parts.condense, found.clock)
     return [
         (contexts_pb.desc().services[0], ContextService(store, keeper, ContextNames(parts.roles))),
         (file_maps_pb.desc().services[0], found.keep(FileMapService(store, keeper, parts.maps))),

@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection
 
 CHUNK = 100
 """Datapoints that a controller sends at once."""
-SECONDS = 20.0
+SECONDS = 60.0
 UNAUTHORIZED = 401
 
 

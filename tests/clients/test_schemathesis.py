@@ -16,7 +16,7 @@ from tests.faults.process import Account, ServerProcess, prepare, serving
 
 PROGRAM = Path(sys.executable).with_name("schemathesis")
 EXAMPLES = 5
-SECONDS = 55
+SECONDS = 200
 UNFIT = (
     # It adds a wrong credential beside the right one, which wins: whose turn it is has tests of its own.
     "ignored_auth",
@@ -103,6 +103,7 @@ async def header_of(caller: str, account: Account, server: ServerProcess) -> str
     return f"Authorization: Bearer {key.json()['key']}"
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
 async def test_every_answer_is_one_that_the_document_describes(tmp_path: Path, part: Part) -> None:
     account = await prepare(tmp_path / "data")

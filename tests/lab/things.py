@@ -11,7 +11,7 @@ import httpx
 from core.signals.model import Column
 from tests.conftest import Person, Running
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 
 
 async def measure(busbar: Running, owner: Person, value: object, at_us: int | None = None) -> None:
