@@ -31,6 +31,7 @@ NAMES = (
     "telemetry_load",
     "lab",
     "plans",
+    "plan_stream",
 )
 RESULTS = Path(__file__).with_name("results.json")
 

@@ -67,7 +67,8 @@ class ActiveRun:
         load_files: Files that it asks for.
         building: Whether each file of its builds is built, by path.
         answer: Where the answer about that file is awaited.
-        loaded: Where those files are awaited.
+        loading: Set when those files begin to be loaded.
+        loaded: Where they are awaited.
         later: Work beside it that may outlive it.
         task: What carries it out.
         why: Why its task is cancelled: empty, `stopped` by its user, or that the server goes down.
@@ -86,6 +87,7 @@ class ActiveRun:
     load_files: tuple[str, ...] = ()
     building: dict[str, bool] = field(default_factory=dict[str, bool])
     answer: asyncio.Future[Choice] | None = None
+    loading: asyncio.Event | None = None
     loaded: asyncio.Future[None] | None = None
     why: str = ""
     task: asyncio.Task[None] | None = None

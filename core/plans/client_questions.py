@@ -15,7 +15,10 @@ from core.plans.run_log import RunLog
 T = TypeVar("T")
 
 MISSING_FILE_SECONDS = 30 * 60.0
-LOAD_SECONDS = 30.0
+BEGIN_SECONDS = 30.0
+LOAD_SECONDS = 5 * 60.0
+"""A client has to begin to load within the first, and has for the loading itself as long as it waits for that."""
+LATE = "Timed out waiting for the files that the plan needs"
 
 
 class AskingGuard(FileGuard):
@@ -68,18 +71,19 @@ async def ask_for_files(run: ActiveRun, run_log: RunLog, paths: list[str]) -> No
     Raises:
         RunFailed: It does not answer.
     """
-    run.loaded = asyncio.get_running_loop().create_future()
+    run.loading, run.loaded = asyncio.Event(), asyncio.get_running_loop().create_future()
     run.load_files = tuple(paths)
     try:
         await run_log.set_waiting(run.held, load_files=json.dumps(paths))
         await run.feed.tell(messages.load_context(paths))
-        await _answered(run.loaded, LOAD_SECONDS, "Timed out waiting for the files that the plan needs")
+        await _answered(run.loading.wait(), BEGIN_SECONDS, LATE)
+        await _answered(run.loaded, LOAD_SECONDS, LATE)
     finally:
-        run.loaded, run.load_files = None, ()
+        run.loading, run.loaded, run.load_files = None, None, ()
     await run_log.set_waiting(run.held)
 
 
-async def _answered(answer: asyncio.Future[T], seconds: float, otherwise: str) -> T:
+async def _answered(answer: Awaitable[T], seconds: float, otherwise: str) -> T:
     try:
         async with asyncio.timeout(seconds):
             return await answer

@@ -48,6 +48,7 @@ class ReplyStream:
         self._asking: str | None = None
         self._left: _Left | None = None
         self._skipped: set[str] = set()
+        self._shown_already = ""
 
     @property
     def text(self) -> str:
@@ -95,6 +96,7 @@ class ReplyStream:
                 return None
         if self._left is not None:
             return None
+        shown = self._unseen(shown)
         if shown:
             await self._feed.tell(messages.reply(shown), raw=line)
         else:
@@ -109,6 +111,8 @@ class ReplyStream:
             choice = await self._guard.decide(event.path)
             self._asking = None
         if choice == "load":
+            # The label is on the client's screen, and the model writes it again.
+            self._shown_already = self._parser.text[len(event.before) :].partition("<PlandexBlock")[0]
             await self._feed.cut(len(event.before))
             self._go_back(event.before)
             return event.before
@@ -117,6 +121,14 @@ class ReplyStream:
             await self._feed.cut(len(event.before))
             self._left = _Left(event.path, event.before)
         return None
+
+    def _unseen(self, shown: str) -> str:
+        """Return what a client has not seen of a text that may begin with what was taken back."""
+        seen = self._shown_already
+        if not seen or not shown:
+            return shown
+        self._shown_already = seen[len(shown) :] if seen.startswith(shown) else ""
+        return "" if seen.startswith(shown) else shown.removeprefix(seen)
 
     def _go_back(self, before: str) -> None:
         """Forget what came after the beginning of the reply."""
@@ -139,7 +151,7 @@ async def _read_ahead(pieces: AsyncGenerator[str]) -> AsyncGenerator[AsyncIterat
         try:
             async with aclosing(pieces):
                 async for piece in pieces:
-                    queue.put_nowait(piece)
+                    queue.put_nowait(messages.without_nul(piece))
             queue.put_nowait(None)
         except Exception as error:  # noqa: BLE001 - whoever takes the answer gets it
             queue.put_nowait(error)

@@ -19,7 +19,7 @@ from core.plans.run_directory import RunDirectory
 from core.plans.run_parts import RunParts
 from core.plans.run_tables import PlanRunRow
 from core.plans.run_usage import read_usage
-from core.plans.stream_messages import start, text_of
+from core.plans.stream_messages import start, text_of, without_nul
 from core.plans.tell import Tell
 from core.plans.whole_file import WholeFiles
 from gen.busbar.plans.v1.contexts_pb import LoadContextParams, LoadContextResponse
@@ -124,14 +124,17 @@ class RunService:
     async def auto_load_context(self, request: AutoLoadContextRequest, call: Call) -> LoadContextResponse:
         """Load the files that a run asked for, and let it go on."""
         run = await self._active(call.caller, request.plan_id, request.branch)
-        waiting = run.loaded if run is not None else None
-        if run is None or waiting is None or waiting.done():
+        waiting, loading = (run.loaded, run.loading) if run is not None else (None, None)
+        if run is None or waiting is None or loading is None or loading.is_set():
             raise NotFound(NOTHING_ASKED)
+        loading.set()
         items = list(request.items)
-        loaded = await self._load(run, call.caller, items) if items else LoadContextResponse()
-        if not waiting.done():
-            waiting.set_result(None)
-        return loaded
+        try:
+            return await self._load(run, call.caller, items) if items else LoadContextResponse()
+        finally:
+            # The run goes on with what it has, also when nothing could be loaded.
+            if not waiting.done():
+                waiting.set_result(None)
 
     async def get_build_status(self, request: GetBuildStatusRequest, call: Call) -> BuildStatus:
         """Tell which files the active run has built and which it builds."""
@@ -159,6 +162,8 @@ class RunService:
 
     async def _tell(self, request: TellRequest, caller: Principal) -> ActiveRun:
         opened = await self._opened(caller, request.plan_id, request.branch)
+        request = copy(request)
+        request.prompt = without_nul(request.prompt)
         kept = copy(request)
         kept.auth_vars = {}
         kept.project_paths = {}

@@ -93,6 +93,11 @@ def numbered(message: StreamMessage, position: int) -> StreamMessage:
     return told
 
 
+def without_nul(text: str) -> str:
+    """Return a text without the one character that PostgreSQL does not keep."""
+    return text.replace("\x00", "")
+
+
 def parts(message: StreamMessage) -> list[StreamMessage]:
     """Return what a message holds: itself, or what a `multi` collects."""
     return list(message.stream_messages) if message.type == "multi" else [message]

@@ -368,6 +368,15 @@ async def eventually(holds: Callable[[], Any], seconds: float = 10) -> Any:
 
 
 @pytest.fixture
+async def bench_anywhere(any_desk: Desk) -> AsyncGenerator[Bench]:
+    """A bench on a database of each kind."""
+    await any_desk.plan()
+    made = Bench(any_desk)
+    yield made
+    await made.runs.stop()
+
+
+@pytest.fixture
 async def bench(sqlite: Database, tmp_path: Path) -> AsyncGenerator[Bench]:
     """A bench on SQLite with one empty plan."""
     desk = Desk(sqlite, tmp_path / "plans")

@@ -39,6 +39,7 @@ async def test_a_file_that_is_handed_over_is_read_before_the_reply_goes_on(bench
     await bench.respond("load", "a.txt", "old\n")
     rest = await collected(stream)
     assert kinds(rest)[-1] == "finished"
+    assert text(seen + rest).count("- a.txt:") == 1
     again = bench.script.prompts("coder")[1]
     assert "- a.txt:\n\n```\nold\n\n```" in again
     assert "### BEGINNING OF YOUR REPLY ###\nHere it is." in again

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
 
+import grpc
 import pytest
+from protobuf import Message
 
+from core.app import App
 from core.kernel.errors import Aborted, AlreadyExists, FailedPrecondition
+from core.kernel.settings import Settings
 from core.plans.active_runs import STOPPED_SERVER
 from core.plans.run_activity import require_idle
 from core.plans.run_log import Event
 from core.plans.stream_messages import reply
-from tests.plans.running import Bench, bench, code, collected, error_of, flat, kinds, plan, text, until
+from gen.busbar.plans.v1.branches_pb import ListBranchesRequest, ListBranchesResponse
+from gen.busbar.plans.v1.conversation_pb import ListMessagesRequest, ListMessagesResponse
+from gen.busbar.plans.v1.runs_pb import ConnectRunRequest, GetRunRequest, Run, StreamMessage, StreamTellRequest, TellRequest
+from tests.faults.process import prepare, serving
+from tests.plans.desk import Desk
+from tests.plans.running import Bench, bench, bench_anywhere, code, collected, error_of, flat, kinds, plan, text, until
+from tests.provider import KEY, MODEL
+from tests.provider import serving as providing
 
-__all__ = ["bench"]
+__all__ = ["bench", "bench_anywhere"]
+
+M = TypeVar("M", bound=Message[Any])
 
 
 async def die(bench: Bench) -> None:
@@ -41,7 +57,8 @@ def _gone(*_arguments: object, **_more: object) -> None:
     raise RuntimeError("the process is gone")
 
 
-async def test_a_run_of_a_dead_process_ends_with_what_it_had_written(bench: Bench) -> None:
+async def test_a_run_of_a_dead_process_ends_with_what_it_had_written(bench_anywhere: Bench) -> None:
+    bench = bench_anywhere
     bench.script.says["planner"] = [["I will write", asyncio.Event()]]
     stream = bench.tell()
     seen = await until(stream, "reply")
@@ -167,3 +184,86 @@ async def test_what_was_cut_out_of_a_reply_does_not_come_back(bench: Bench) -> N
     assert kept.message.startswith("Here it is.\n\n")
     assert "And then" in kept.message
     assert flat(seen)
+
+
+async def prepared(data: Path) -> str:
+    """Put a plan into a data directory that no server has opened; return the session of its owner."""
+    account = await prepare(data)
+    app = await App.create(Settings(data=data))
+    try:
+        owner = await app.credentials.authenticate(account.session)
+        assert owner is not None
+        desk = Desk(app.database, data / "plans", alice=owner)
+        await desk.plan()
+        async with desk.store.change(owner, "plan-1", "main") as change:
+            change.state.settings.model_pack_name = "server"
+            change.message = "Updated model settings"
+    finally:
+        await app.close()
+    return account.session
+
+
+class RunClient:
+    """Calls a server's runs over gRPC."""
+
+    def __init__(self, address: str, session: str) -> None:
+        self.channel = grpc.aio.insecure_channel(address)
+        self._metadata = (("authorization", f"Bearer {session}"),)
+
+    def stream(self, method: str, request: Message[Any]) -> AsyncIterator[StreamMessage]:
+        call: Any = self.channel.unary_stream(
+            f"/busbar.plans.v1.RunService/{method}",
+            request_serializer=type(request).to_binary,
+            response_deserializer=StreamMessage.from_binary,
+        )
+        return call(request, metadata=self._metadata, timeout=30)
+
+    async def call(self, method: str, request: Message[Any], response: type[M]) -> M:
+        call: Any = self.channel.unary_unary(
+            f"/busbar.plans.v1.{method}",
+            request_serializer=type(request).to_binary,
+            response_deserializer=response.from_binary,
+        )
+        return await call(request, metadata=self._metadata, timeout=20)
+
+
+async def test_a_server_that_is_killed_in_the_middle_tells_the_truth_when_it_is_back(tmp_path: Path) -> None:
+    session = await prepared(tmp_path / "data")
+    async with providing() as provider:
+        provider.pieces = ["I will ", "write a file.\n", "never said"]
+        provider.hangs_after = 2
+        model = {"ai_base_url": provider.url, "ai_key": KEY, "ai_model": MODEL, "plans": {"pace_ms": 0}}
+        async with serving(tmp_path / "data", **model) as server:
+            client = RunClient(server.grpc, session)
+            tell = TellRequest(plan_id="plan-1", branch="main", prompt="write a file", auto_continue=True)
+            stream = client.stream("StreamTell", StreamTellRequest(tell=tell))
+            seen: list[StreamMessage] = []
+            while "write a file." not in text(seen):
+                seen += await until(stream, "reply")
+            await server.kill()
+            with pytest.raises(grpc.aio.AioRpcError):
+                await collected(stream)
+            await client.channel.close()
+        provider.release.set()
+        async with serving(tmp_path / "data", **model) as server:
+            client = RunClient(server.grpc, session)
+            request = ConnectRunRequest(plan_id="plan-1", branch="main", position=0)
+            replayed = await collected(client.stream("ConnectRun", request), 40)
+            latest = GetRunRequest(plan_id="plan-1", branch="main", run_id="latest")
+            run = await client.call("RunService/GetRun", latest, Run)
+            convo = ListMessagesRequest(plan_id="plan-1", branch="main")
+            said = await client.call("ConversationService/ListMessages", convo, ListMessagesResponse)
+            listed = await client.call(
+                "BranchService/ListBranches", ListBranchesRequest(plan_id="plan-1"), ListBranchesResponse
+            )
+            await client.channel.close()
+    assert replayed[: len(seen)] == seen
+    assert error_of(replayed[-1]).msg == STOPPED_SERVER
+    assert [message.position for message in replayed] == list(range(1, len(replayed) + 1))
+    assert (run.status, run.error) == ("error", STOPPED_SERVER)
+    assert run.text == "I will write a file.\n"
+    assert [(message.message, message.stopped) for message in said.messages] == [
+        ("write a file", False),
+        ("I will write a file.\n", True),
+    ]
+    assert [branch.status for branch in listed.branches] == ["error"]

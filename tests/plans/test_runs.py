@@ -16,6 +16,7 @@ from tests.plans.running import (
     BLOCK,
     Bench,
     bench,
+    bench_anywhere,
     code,
     collected,
     error_of,
@@ -28,7 +29,7 @@ from tests.plans.running import (
     until,
 )
 
-__all__ = ["bench"]
+__all__ = ["bench", "bench_anywhere"]
 
 
 async def with_map(bench: Bench) -> None:
@@ -38,7 +39,8 @@ async def with_map(bench: Bench) -> None:
         change.message = "Loaded a map into context"
 
 
-async def test_a_prompt_is_planned_implemented_built_and_finished(bench: Bench) -> None:
+async def test_a_prompt_is_planned_implemented_built_and_finished(bench_anywhere: Bench) -> None:
+    bench = bench_anywhere
     messages = await collected(bench.tell())
     assert kinds(messages)[0] == "start"
     assert kinds(messages)[-1] == "finished"
@@ -273,7 +275,7 @@ async def test_a_client_that_loads_nothing_has_answered_too(bench: Bench) -> Non
 
 
 async def test_a_client_that_never_loads_ends_the_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.plans.client_questions.LOAD_SECONDS", 0.05)
+    monkeypatch.setattr("core.plans.client_questions.BEGIN_SECONDS", 0.05)
     await with_map(bench)
     last = (await collected(bench.tell(auto_context=True, project_paths={"a.txt": True})))[-1]
     assert last.type == "error"
@@ -392,7 +394,8 @@ async def test_a_long_conversation_is_summarised(bench: Bench) -> None:
     assert "and now?" in asked
 
 
-async def test_runs_of_projects_are_listed(bench: Bench) -> None:
+async def test_runs_of_projects_are_listed(bench_anywhere: Bench) -> None:
+    bench = bench_anywhere
     gate = asyncio.Event()
     bench.script.says["planner"] = [["On it.\n", gate, plan()]]
     stream = bench.tell()
