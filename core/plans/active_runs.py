@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
 from core.kernel.call import Principal
-from core.kernel.clock import Clock
+from core.kernel.clock import MICROSECONDS, Clock
 from core.kernel.errors import Aborted, AlreadyExists, DomainError, Unavailable
 from core.plans import stream_messages as messages
 from core.plans.access import Opened
@@ -35,6 +35,9 @@ BEAT_SECONDS = 1.0
 """Between two signs of life."""
 MOST_SECONDS = 2 * 3600.0
 """A run ends after this time, whatever it does."""
+DAY_US = 86_400 * MICROSECONDS
+PURGE_US = 3600 * MICROSECONDS
+"""Between two looks for runs that are old enough to be forgotten."""
 STOPPED_SERVER = "The server stopped while this plan was running"
 Choice = Literal["load", "skip", "overwrite"]
 
@@ -114,12 +117,16 @@ KeepPartial = Callable[[PlanRunRow, str], Awaitable[int]]
 class ActiveRuns:
     """Starts, finds and ends runs."""
 
-    def __init__(self, database: Database, clock: Clock, run_log: RunLog, keep_partial: KeepPartial, *, pace_ms: int) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, run_log: RunLog, keep_partial: KeepPartial, *, pace_ms: int, keep_days: int
+    ) -> None:
         self.owner = new_uuid()
         self._database = database
         self._clock = clock
         self._log = run_log
         self._pace_ms = pace_ms
+        self._keep_days = keep_days
+        self._next_purge_us = 0
         self._active: dict[str, ActiveRun] = {}
         self._ended: set[ActiveRun] = set()
         self._beating: asyncio.Task[None] | None = None
@@ -183,6 +190,8 @@ class ActiveRuns:
         )
         self._active[row.branch_id] = run
         run.task = asyncio.create_task(self._carry_out(run, work), name="plan-run")
+        # A task that is cancelled before its first step would never end its run.
+        await asyncio.sleep(0)
         return run
 
     async def end(self, run: ActiveRun, why: str) -> None:
@@ -250,6 +259,7 @@ class ActiveRuns:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
             try:
+                await self._purge()
                 if self._active:
                     await self._log.beat([run.held for run in self._active.values()])
                 await self._bury_silent()
@@ -257,6 +267,12 @@ class ActiveRuns:
                 log.warning("plan_runs_not_seen_to", error=error.message)
             except Exception:
                 log.exception("plan_runs_not_seen_to")
+
+    async def _purge(self) -> None:
+        now_us = self._clock.now_us()
+        if self._keep_days and now_us >= self._next_purge_us:
+            await self._log.purge(now_us - self._keep_days * DAY_US)
+            self._next_purge_us = now_us + PURGE_US
 
     async def _bury_silent(self) -> None:
         for run_id in await self._log.silent():

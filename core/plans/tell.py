@@ -193,8 +193,8 @@ class Tell:
         request = self._request
         said = self._said(run, now, reply.text)
         if now.stage == CONTEXT:
-            said.chose_files = reply.has_files or not request.is_chat_only
-            if said.chose_files:
+            said.chose_files = reply.has_files
+            if reply.has_files or not request.is_chat_only:
                 await self._load_chosen(run, now.state, reply)
         elif now.stage == TASKS and not request.is_chat_only:
             said.added = reply.tasks if reply.has_tasks and reply.tasks else None

@@ -206,6 +206,7 @@ class Bench:
             self.log,
             PartialReplies(desk.store, self.log, desk.clock).keep,
             pace_ms=self.pace_ms,
+            keep_days=30,
         )
         self.parts = RunParts(
             database=desk.database,
