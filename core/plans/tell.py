@@ -16,7 +16,7 @@ from core.kernel.errors import DomainError
 from core.plans import asking, prompts
 from core.plans import stream_messages as messages
 from core.plans.access import user_of
-from core.plans.active_runs import ActiveRun, RunFailed
+from core.plans.active_run import ActiveRun, RunFailed
 from core.plans.builder import Builder, text_of
 from core.plans.client_questions import AskingGuard, ask_for_files
 from core.plans.completion import RoleModels
