@@ -172,6 +172,7 @@ class Plans(BaseModel):
 
     version: str = Field(default="2.2.1", description="Version that plans tell their clients, which compare it with theirs.")
     body_bytes: int = Field(default=268_435_456, ge=1024, description="Largest body of a request of the plans area, in bytes.")
+    run_days: int = Field(default=30, ge=0, description="Days for which ended runs can be replayed; 0 keeps them for ever.")
     pace_ms: int = Field(
         default=500,
         ge=0,

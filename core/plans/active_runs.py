@@ -10,18 +10,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
 
 import structlog
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
 from core.kernel.call import Principal
-from core.kernel.clock import Clock
+from core.kernel.clock import MICROSECONDS, Clock
 from core.kernel.errors import Aborted, AlreadyExists, DomainError, Unavailable
 from core.plans import stream_messages as messages
 from core.plans.access import Opened
+from core.plans.active_run import ActiveRun, RunFailed, Work
 from core.plans.ids import new_uuid
 from core.plans.run_activity import deadline_us
 from core.plans.run_feed import RunFeed
@@ -29,84 +28,20 @@ from core.plans.run_log import Ending, Event, Held, RunLog
 from core.plans.run_tables import PlanRunRow
 from core.storage.database import Database
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
-from gen.busbar.plans.v1.runs_pb import ApiError, StreamMessage
+from gen.busbar.plans.v1.runs_pb import StreamMessage
 
 BEAT_SECONDS = 1.0
 """Between two signs of life."""
 MOST_SECONDS = 2 * 3600.0
 """A run ends after this time, whatever it does."""
+DAY_US = 86_400 * MICROSECONDS
+PURGE_US = 3600 * MICROSECONDS
+"""Between two looks for runs that are old enough to be forgotten."""
 STOPPED_SERVER = "The server stopped while this plan was running"
-Choice = Literal["load", "skip", "overwrite"]
 
 log = structlog.get_logger("busbar.plans")
 
 
-class RunFailed(Exception):
-    """A run cannot go on, for a reason that its client knows by a word."""
-
-    def __init__(self, kind: str, status: int, text: str) -> None:
-        super().__init__(text)
-        self.error = ApiError(type=kind, status=status, msg=text)
-
-
-@dataclass(eq=False)
-class ActiveRun:
-    """A run that this process carries out.
-
-    Attributes:
-        held: Its id, its branch and this process.
-        caller: Who started it; it acts for them.
-        plan_id: Plan that it works on.
-        branch: Name of the branch that it works on.
-        prompt: What was asked for.
-        builds_only: Whether no model talks in it.
-        feed: What it tells.
-        auth_vars: Keys of its model providers. Nowhere but here.
-        usage: Returns what it has cost, as JSON.
-        missing_file: File that it asks about; empty for none.
-        load_files: Files that it asks for.
-        building: Whether each file of its builds is built, by path.
-        answer: Where the answer about that file is awaited.
-        loading: Set when those files begin to be loaded.
-        loaded: Where they are awaited.
-        later: Work beside it that may outlive it.
-        task: What carries it out.
-        why: Why its task is cancelled: empty, `stopped` by its user, or that the server goes down.
-    """
-
-    held: Held
-    caller: Principal
-    plan_id: str
-    branch: str
-    prompt: str
-    builds_only: bool
-    feed: RunFeed
-    auth_vars: dict[str, str] = field(default_factory=dict[str, str], repr=False)
-    usage: Callable[[], str] = lambda: "[]"
-    missing_file: str = ""
-    load_files: tuple[str, ...] = ()
-    building: dict[str, bool] = field(default_factory=dict[str, bool])
-    answer: asyncio.Future[Choice] | None = None
-    loading: asyncio.Event | None = None
-    loaded: asyncio.Future[None] | None = None
-    why: str = ""
-    task: asyncio.Task[None] | None = None
-    later: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
-
-    def afterwards(self, work: Awaitable[None], name: str) -> asyncio.Task[None]:
-        """Do work beside the run that may outlive it."""
-
-        async def carry_out() -> None:
-            await work
-
-        task = asyncio.create_task(carry_out(), name=name)
-        self.later.add(task)
-        task.add_done_callback(self.later.discard)
-        return task
-
-
-Work = Callable[[ActiveRun], Awaitable[None]]
-"""Carries a run out; returns when it did what it was asked for."""
 KeepPartial = Callable[[PlanRunRow, str], Awaitable[int]]
 """Keeps what a dead run had written, for the process that has taken it over; returns the number of its last event."""
 
@@ -114,12 +49,16 @@ KeepPartial = Callable[[PlanRunRow, str], Awaitable[int]]
 class ActiveRuns:
     """Starts, finds and ends runs."""
 
-    def __init__(self, database: Database, clock: Clock, run_log: RunLog, keep_partial: KeepPartial, *, pace_ms: int) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, run_log: RunLog, keep_partial: KeepPartial, *, pace_ms: int, keep_days: int
+    ) -> None:
         self.owner = new_uuid()
         self._database = database
         self._clock = clock
         self._log = run_log
         self._pace_ms = pace_ms
+        self._keep_days = keep_days
+        self._next_purge_us = 0
         self._active: dict[str, ActiveRun] = {}
         self._ended: set[ActiveRun] = set()
         self._beating: asyncio.Task[None] | None = None
@@ -183,6 +122,8 @@ class ActiveRuns:
         )
         self._active[row.branch_id] = run
         run.task = asyncio.create_task(self._carry_out(run, work), name="plan-run")
+        # A task that is cancelled before its first step would never end its run.
+        await asyncio.sleep(0)
         return run
 
     async def end(self, run: ActiveRun, why: str) -> None:
@@ -190,7 +131,7 @@ class ActiveRuns:
         task = run.task
         if task is None or task.done():
             return
-        if not run.why:
+        if not run.why and not run.ending:
             run.why = why
             task.cancel()
         await asyncio.wait([task])
@@ -219,6 +160,7 @@ class ActiveRuns:
             message, ending = self._cut_short(run)
         except Exception as error:  # noqa: BLE001 - its client is told
             message, ending = _failed(run, error)
+        run.ending = True
         await self._finish(run, message, ending)
 
     def _cut_short(self, run: ActiveRun) -> tuple[StreamMessage, Ending]:
@@ -250,6 +192,7 @@ class ActiveRuns:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
             try:
+                await self._purge()
                 if self._active:
                     await self._log.beat([run.held for run in self._active.values()])
                 await self._bury_silent()
@@ -257,6 +200,12 @@ class ActiveRuns:
                 log.warning("plan_runs_not_seen_to", error=error.message)
             except Exception:
                 log.exception("plan_runs_not_seen_to")
+
+    async def _purge(self) -> None:
+        now_us = self._clock.now_us()
+        if self._keep_days and now_us >= self._next_purge_us:
+            await self._log.purge(now_us - self._keep_days * DAY_US)
+            self._next_purge_us = now_us + PURGE_US
 
     async def _bury_silent(self) -> None:
         for run_id in await self._log.silent():
@@ -274,9 +223,9 @@ class ActiveRuns:
             return
         try:
             number = await self._keep_partial(row, self.owner)
-        except DomainError as error:
-            # The branch may be gone, or storage fails. The run has to end all the same; its events have the text.
-            log.warning("plan_run_partial_lost", run=row.id, error=error.message)
+        except Exception:
+            # The repository may be damaged, or storage fails. The run has to end all the same; its events have the text.
+            log.exception("plan_run_partial_lost", run=row.id)
             events = await self._log.read_all(row.id, row.kept)
             number = events[-1].number if events else row.kept
         held = Held(row.id, row.branch_id, self.owner)

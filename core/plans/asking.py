@@ -6,7 +6,7 @@ import mimetypes
 from collections.abc import Sequence
 
 from core.plans import prompts
-from core.plans.active_runs import RunFailed
+from core.plans.active_run import RunFailed
 from core.plans.completion import RoleModels
 from core.plans.current import current_files
 from core.plans.prompt_context import Choice, Shown, show, window

@@ -16,7 +16,7 @@ import structlog
 from core.kernel.clock import Clock, to_exact_timestamp
 from core.kernel.errors import Aborted, DomainError
 from core.plans import stream_messages as messages
-from core.plans.active_runs import ActiveRun, RunFailed
+from core.plans.active_run import ActiveRun, RunFailed
 from core.plans.current import current_files, pending
 from core.plans.edits import NeedsWholeFile, merge
 from core.plans.replacements import result_for

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from core.plans import stream_messages as messages
-from core.plans.active_runs import ActiveRun, Choice, RunFailed
+from core.plans.active_run import ActiveRun, Choice, RunFailed
 from core.plans.reply_stream import FileGuard
 from core.plans.run_log import RunLog
 

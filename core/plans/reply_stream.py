@@ -13,7 +13,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from core.plans import stream_messages as messages
-from core.plans.active_runs import Choice
+from core.plans.active_run import Choice
 from core.plans.reply_parser import BlockOpened, Reply, ReplyParser, Shown
 from core.plans.run_feed import RunFeed
 

@@ -46,7 +46,7 @@ class Standing:
         """Take account of an event."""
         self.number = event.number
         self.question = event.message if event.message.type in QUESTIONS else None
-        if event.cut is not None and self.replies:
+        if event.cut is not None and not self._between:
             self.replies[-1] = self.replies[-1][: event.cut]
         if event.raw:
             if self._between:
@@ -94,9 +94,8 @@ class RunFeed:
         if message.type not in AT_ONCE and (wait := self._screen_at - self._now()) > 0:
             await asyncio.sleep(wait)
         if message.type in ALONE:
-            await self.flush()
-            self._add(message, raw)
-            await self.flush()
+            async with self._storing:
+                await self._store_alone(message, raw, None)
             return
         self._add(message, raw)
         if len(self._told) >= MOST_COLLECTED:
@@ -132,9 +131,7 @@ class RunFeed:
             await asyncio.sleep(wait)
         async with self._storing:
             self._failure = None
-            await self._store(None)
-            self._told = [message]
-            await self._store(ending)
+            await self._store_alone(message, "", ending)
 
     async def follow(self, position: int) -> AsyncGenerator[Event]:
         """Yield the events after a position, then those to come, until the run has ended."""
@@ -169,6 +166,13 @@ class RunFeed:
             await self.flush()
         except Exception as error:  # noqa: BLE001 - whoever tells the next message learns of it
             self._failure = error
+
+    async def _store_alone(self, message: StreamMessage, raw: str, ending: Ending | None) -> None:
+        # Others may tell something while what was collected is stored.
+        while self._told:
+            await self._store(None)
+        self._add(message, raw)
+        await self._store(ending)
 
     async def _store(self, ending: Ending | None) -> None:
         if not self._told:

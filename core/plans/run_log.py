@@ -32,6 +32,8 @@ WHERE id = $1 AND owner = $2 AND finished_us IS NULL
 """
 _STATUS = "UPDATE plan_branch SET status = $2, updated_us = $3 WHERE id = $1 AND status <> $2"
 _USAGE = "UPDATE plan_run SET usage = $2 WHERE id = $1"
+_PURGE_EVENTS = "DELETE FROM plan_run_event WHERE run_id IN (SELECT id FROM plan_run WHERE finished_us < $1)"
+_PURGE = "DELETE FROM plan_run WHERE finished_us < $1"
 _SILENT = "SELECT id FROM plan_run WHERE finished_us IS NULL AND lease_us < $1"
 
 
@@ -181,6 +183,15 @@ class RunLog:
 
         async def job(tx: Tx) -> None:
             await tx.execute(_STATUS, branch_id, status, now)
+
+        await self._database.submit(job)
+
+    async def purge(self, before_us: int) -> None:
+        """Forget runs that ended before a time, and what they told."""
+
+        async def job(tx: Tx) -> None:
+            await tx.execute(_PURGE_EVENTS, before_us)
+            await tx.execute(_PURGE, before_us)
 
         await self._database.submit(job)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from core.kernel.clock import Clock
-from core.plans.active_runs import ActiveRun
+from core.plans.active_run import ActiveRun
 from core.plans.completion import RoleModels, Roles
 from core.plans.run_log import RunLog
 from core.plans.run_usage import usage_json

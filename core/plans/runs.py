@@ -12,7 +12,8 @@ from core.kernel.call import Call, Principal
 from core.kernel.clock import Clock, to_exact_timestamp
 from core.kernel.errors import FailedPrecondition, InvalidArgument, NotFound
 from core.plans.access import Opened, user_of
-from core.plans.active_runs import ActiveRun, ActiveRuns, Choice
+from core.plans.active_run import ActiveRun, Choice
+from core.plans.active_runs import ActiveRuns
 from core.plans.builder import Builder, unbuilt
 from core.plans.ids import new_uuid
 from core.plans.run_directory import RunDirectory

@@ -160,9 +160,9 @@ def _context(found: Foundations, parts: _Parts) -> Bound:
 def _runs(found: Foundations, parts: _Parts) -> Bound:
     """Build what carries plans out."""
     database, store, clock = found.database, parts.store, found.clock
-    log = RunLog(database, clock)
-    partial_replies = PartialReplies(store, log, clock)
-    active = found.keep(ActiveRuns(database, clock, log, partial_replies.keep, pace_ms=found.settings.plans.pace_ms))
+    log, settings = RunLog(database, clock), found.settings.plans
+    keep = PartialReplies(store, log, clock).keep
+    active = found.keep(ActiveRuns(database, clock, log, keep, pace_ms=settings.pace_ms, keep_days=settings.run_days))
     carried = RunParts(database, store, log, parts.keeper, parts.roles, parts.summaries, clock)
     service = RunService(active, carried, RunDirectory(database, log, clock), clock)
     return [(runs_pb.desc().services[0], service)]

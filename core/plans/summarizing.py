@@ -6,7 +6,7 @@ import structlog
 
 from core.kernel.errors import DomainError
 from core.plans import prompts
-from core.plans.active_runs import ActiveRun
+from core.plans.active_run import ActiveRun
 from core.plans.completion import RoleModels
 from core.plans.questions import Message
 from core.plans.run_parts import RunParts

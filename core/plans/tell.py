@@ -16,7 +16,7 @@ from core.kernel.errors import DomainError
 from core.plans import asking, prompts
 from core.plans import stream_messages as messages
 from core.plans.access import user_of
-from core.plans.active_runs import ActiveRun, RunFailed
+from core.plans.active_run import ActiveRun, RunFailed
 from core.plans.builder import Builder, text_of
 from core.plans.client_questions import AskingGuard, ask_for_files
 from core.plans.completion import RoleModels
@@ -194,8 +194,8 @@ class Tell:
         request = self._request
         said = self._said(run, now, reply.text)
         if now.stage == CONTEXT:
-            said.chose_files = reply.has_files or not request.is_chat_only
-            if said.chose_files:
+            said.chose_files = reply.has_files
+            if reply.has_files or not request.is_chat_only:
                 await self._load_chosen(run, now.state, reply)
         elif now.stage == TASKS and not request.is_chat_only:
             said.added = reply.tasks if reply.has_tasks and reply.tasks else None

@@ -12,7 +12,8 @@ import pytest
 
 from core.kernel.call import Call
 from core.kernel.errors import DomainError
-from core.plans.active_runs import ActiveRun, ActiveRuns
+from core.plans.active_run import ActiveRun
+from core.plans.active_runs import ActiveRuns
 from core.plans.completion import ModelUsage, RoleModels, Roles
 from core.plans.ids import new_uuid
 from core.plans.packs import Limits
@@ -206,6 +207,7 @@ class Bench:
             self.log,
             PartialReplies(desk.store, self.log, desk.clock).keep,
             pace_ms=self.pace_ms,
+            keep_days=30,
         )
         self.parts = RunParts(
             database=desk.database,

@@ -13,7 +13,7 @@ import pytest
 from protobuf import Message
 
 from core.app import App
-from core.kernel.errors import Aborted, AlreadyExists, FailedPrecondition
+from core.kernel.errors import Aborted, AlreadyExists, FailedPrecondition, NotFound
 from core.kernel.settings import Settings
 from core.plans.active_runs import STOPPED_SERVER
 from core.plans.run_activity import require_idle
@@ -184,6 +184,18 @@ async def test_what_was_cut_out_of_a_reply_does_not_come_back(bench: Bench) -> N
     assert kept.message.startswith("Here it is.\n\n")
     assert "And then" in kept.message
     assert flat(seen)
+
+
+async def test_old_runs_are_forgotten_and_what_they_did_stays(bench: Bench) -> None:
+    await collected(bench.tell())
+    bench.desk.clock.forward(seconds=29 * 86_400)
+    await bench.runs._purge()
+    assert (await bench.status()).status == "finished"
+    bench.desk.clock.forward(seconds=2 * 86_400)
+    await bench.runs._purge()
+    with pytest.raises(NotFound):
+        await bench.status()
+    assert len((await bench.state()).messages) == 3
 
 
 async def prepared(data: Path) -> str:

@@ -8,9 +8,11 @@ import pytest
 
 from core.kernel.errors import AlreadyExists, InvalidArgument, NotFound, Unauthenticated, Unavailable
 from core.plans.current import current_files
+from core.plans.run_feed import RunFeed
+from core.plans.run_log import Ending
 from core.plans.tables import PlanRow
 from gen.busbar.plans.v1.contexts_pb import Context
-from gen.busbar.plans.v1.runs_pb import ConnectRunRequest, ListRunsRequest, StopRunRequest
+from gen.busbar.plans.v1.runs_pb import ConnectRunRequest, ListRunsRequest, StopRunRequest, StreamMessage
 from tests.plans.desk import call_of
 from tests.plans.running import (
     BLOCK,
@@ -364,6 +366,26 @@ async def test_a_stopped_run_keeps_what_was_said(bench: Bench) -> None:
     assert (await bench.status()).status == "stopped"
     with pytest.raises(NotFound, match=r"^No active model stream for plan$"):
         await bench.stop()
+
+
+async def test_a_stop_that_comes_too_late_changes_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, end = asyncio.Event(), RunFeed.end
+
+    async def late(feed: RunFeed, message: StreamMessage, ending: Ending) -> None:
+        await gate.wait()
+        await end(feed, message, ending)
+
+    monkeypatch.setattr(RunFeed, "end", late)
+    stream = bench.tell(auto_continue=False)
+    await until(stream, "describing")
+    run = await bench.active()
+    await eventually(lambda: run.ending)
+    stopping = asyncio.create_task(bench.stop())
+    await asyncio.sleep(0.05)
+    gate.set()
+    await stopping
+    assert kinds(await collected(stream))[-1] == "finished"
+    assert (await bench.status()).status == "finished"
 
 
 async def test_a_stopped_reply_does_not_count_for_what_comes_next(bench: Bench) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from core.kernel.errors import NotFound
 from core.plans.run_feed import REMEMBERED
-from core.plans.stream_messages import ALONE, LAST
+from core.plans.stream_messages import ALONE, LAST, building, load_context
 from gen.busbar.plans.v1.runs_pb import StreamMessage, StreamTellRequest
 from tests.plans.running import Bench, bench, code, collected, flat, kinds, plan, text, until
 
@@ -177,3 +177,38 @@ async def test_nobody_connects_to_nothing(bench: Bench) -> None:
         await collected(bench.connect())
     with pytest.raises(NotFound, match=r"^No active plan for plan$"):
         await collected(bench.connect(0, "no-such-run"))
+
+
+async def test_a_reply_that_begins_with_a_skipped_file_takes_nothing_from_the_one_before(bench: Bench) -> None:
+    gate = asyncio.Event()
+    tag = '<PlandexBlock lang="text" path="a.txt">\nno\n</PlandexBlock>\n'
+    bench.script.says["coder"] = [[tag, "And then\n", gate, "done.\n"]]
+    stream = bench.tell(project_paths={"a.txt": True})
+    await until(stream, "promptMissingFile")
+    await bench.respond("skip", "a.txt")
+    await until(stream, "reply")
+    joined = bench.connect()
+    await anext(joined)
+    assert list((await anext(joined)).init_replies) == [plan(), "And then\n"]
+    gate.set()
+    await collected(joined)
+    await collected(stream)
+
+
+async def test_a_question_goes_alone_while_others_tell_something(bench: Bench) -> None:
+    gate = asyncio.Event()
+    bench.script.says["planner"] = [["On it.\n", gate, plan()]]
+    stream = bench.tell(auto_continue=False)
+    await until(stream, "reply")
+    feed = (await bench.active()).feed
+
+    async def chatter() -> None:
+        for number in range(50):
+            await feed.tell(building(f"{number}.txt"))
+            await asyncio.sleep(0)
+
+    await asyncio.gather(chatter(), *(feed.tell(load_context([f"{number}"])) for number in range(10)))
+    gate.set()
+    messages = await collected(stream)
+    assert len([message for message in messages if message.type == "loadContext"]) == 10
+    assert len([message for message in flat(messages) if message.type == "loadContext"]) == 10
