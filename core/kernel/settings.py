@@ -169,6 +169,11 @@ class Plans(BaseModel):
 
     version: str = Field(default="2.2.1", description="Version that plans tell their clients, which compare it with theirs.")
     body_bytes: int = Field(default=268_435_456, ge=1024, description="Largest body of a request of the plans area, in bytes.")
+    pace_ms: int = Field(
+        default=500,
+        ge=0,
+        description="Milliseconds for which a run tells nothing but text at first, while its client draws; 0 paces nothing.",
+    )
 
 
 class Mail(BaseModel):

@@ -16,6 +16,7 @@ from core.identity.proofs import Proofs
 from core.kernel.http import AddressPolicy
 from core.models.endpoints import Endpoints
 from core.plans.accounts import AccountService
+from core.plans.active_runs import ActiveRuns
 from core.plans.branches import BranchService
 from core.plans.changes import ChangeService
 from core.plans.completion import Roles
@@ -37,6 +38,11 @@ from core.plans.plans import PlanService
 from core.plans.project_documents import ProjectDocumentService
 from core.plans.projects import ProjectService
 from core.plans.repositories import Repositories
+from core.plans.run_changes import PartialReplies
+from core.plans.run_directory import RunDirectory
+from core.plans.run_log import RunLog
+from core.plans.run_parts import RunParts
+from core.plans.runs import RunService
 from core.plans.settings import SettingsService
 from core.plans.store import PlanStore
 from core.plans.summaries import Summaries
@@ -56,6 +62,7 @@ from gen.busbar.plans.v1 import (
     plans_pb,
     project_documents_pb,
     projects_pb,
+    runs_pb,
     settings_pb,
     version_pb,
 )
@@ -84,6 +91,7 @@ def services(found: Foundations) -> Bound:
         *_plans(found, parts),
         *_context(found, parts),
         *_models(found, parts),
+        *_runs(found, parts),
         (version_pb.desc().services[0], VersionService(found.settings)),
     ]
 
@@ -156,3 +164,14 @@ def _models(found: Foundations, parts: _Parts) -> Bound:
         (models_pb.desc().services[0], ModelService(found.database, parts.packs, found.clock)),
         (settings_pb.desc().services[0], SettingsService(found.database, parts.store, parts.packs, found.clock)),
     ]
+
+
+def _runs(found: Foundations, parts: _Parts) -> Bound:
+    """Build what carries plans out."""
+    database, store, clock = found.database, parts.store, found.clock
+    log = RunLog(database, clock)
+    partial_replies = PartialReplies(store, log, clock)
+    active = found.keep(ActiveRuns(database, clock, log, partial_replies.keep, pace_ms=found.settings.plans.pace_ms))
+    carried = RunParts(database, store, log, parts.keeper, parts.roles, parts.summaries, clock)
+    service = RunService(active, carried, RunDirectory(database, log, clock), clock)
+    return [(runs_pb.desc().services[0], service)]
