@@ -21,7 +21,7 @@ FINISH = "<PlandexFinish/>"
 _TASK = re.compile(r"^Task: \*\*(.+)\*\*\s*$", re.MULTILINE)
 _BEGUN = re.compile(r"### BEGINNING OF YOUR REPLY ###\n(.*)\n### END OF THE BEGINNING ###", re.DOTALL)
 _CHANGE = re.compile(r"<Change>\n(.*)\n</Change>", re.DOTALL)
-_UPDATE = re.compile(r"^Update (.+)$", re.MULTILINE)
+_UPDATE = re.compile(r"^(?:[-*] )?Update (.+)$", re.MULTILINE)
 _LANGUAGES = {"py": "python", "js": "javascript", "ts": "typescript", "md": "markdown", "sh": "bash", "yml": "yaml"}
 _SUMMARY = 200
 

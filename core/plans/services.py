@@ -89,8 +89,8 @@ def services(found: Foundations) -> Bound:
     return [
         *_people(found),
         *_plans(found, parts),
-        *_models(found, parts),
         *_context(found, parts),
+        *_models(found, parts),
         *_runs(found, parts),
         (version_pb.desc().services[0], VersionService(found.settings)),
     ]
@@ -157,6 +157,15 @@ def _context(found: Foundations, parts: _Parts) -> Bound:
     ]
 
 
+def _models(found: Foundations, parts: _Parts) -> Bound:
+    """Build what says which models are asked, and how plans behave."""
+    return [
+        (configs_pb.desc().services[0], ConfigService(found.database)),
+        (models_pb.desc().services[0], ModelService(found.database, parts.packs, found.clock)),
+        (settings_pb.desc().services[0], SettingsService(found.database, parts.store, parts.packs, found.clock)),
+    ]
+
+
 def _runs(found: Foundations, parts: _Parts) -> Bound:
     """Build what carries plans out."""
     database, store, clock = found.database, parts.store, found.clock
@@ -166,12 +175,3 @@ def _runs(found: Foundations, parts: _Parts) -> Bound:
     carried = RunParts(database, store, log, parts.keeper, parts.roles, parts.summaries, clock)
     service = RunService(active, carried, RunDirectory(database, log, clock), clock)
     return [(runs_pb.desc().services[0], service)]
-
-
-def _models(found: Foundations, parts: _Parts) -> Bound:
-    """Build what says which models are asked, and how plans behave."""
-    return [
-        (configs_pb.desc().services[0], ConfigService(found.database)),
-        (models_pb.desc().services[0], ModelService(found.database, parts.packs, found.clock)),
-        (settings_pb.desc().services[0], SettingsService(found.database, parts.store, parts.packs, found.clock)),
-    ]

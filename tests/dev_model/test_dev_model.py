@@ -101,7 +101,7 @@ def test_sleeping_stops_the_reply_without_an_end_of_it() -> None:
 def test_the_small_roles_answer_by_rule() -> None:
     assert said("names", "anything") == "dev-plan"
     assert said("commit-messages", "Files: `a.py`, `b.py`\n\nThe reply:\n\n`c.py`") == "Update a.py, b.py"
-    assert said("commit-messages", "Update a.py\nUpdate b.py, a.py") == "Update a.py, b.py"
+    assert said("commit-messages", "Condense:\n\n- Update a.py\n- Update b.py, a.py") == "Update a.py, b.py"
     assert said("summarizer", "x" * 300) == "Summary: " + "x" * 200
     change = "<Change>\na\n# ... existing code ...\nb\n</Change>"
     assert said("whole-file-builder", change) == "<PlandexWholeFile>\na\nb\n</PlandexWholeFile>\n"
