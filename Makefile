@@ -19,15 +19,11 @@ setup: .venv/.dev ## Install everything for development into .venv, and the hook
 run: .venv/.runtime ## Start the server; data lands in ./data.
 	$(BIN)/busbar serve $(ARGS)
 
-# Those that kill servers run alone, so that they are disturbed by nothing and can print what they counted.
-ALONE := tests/faults/test_crash.py tests/faults/test_devices.py
-
 test: .venv/.dev ## Run the tests; ARGS="tests/maker -k pins" picks some.
 ifdef ARGS
 	$(BIN)/pytest $(ARGS)
 else
-	$(BIN)/pytest $(ALONE)
-	$(BIN)/pytest --numprocesses auto --dist worksteal $(foreach path,$(ALONE),--deselect $(path))
+	$(BIN)/pytest --numprocesses auto --dist worksteal
 endif
 
 check: .venv/.dev ## Run everything that must pass before a change lands: generated code, protos, style, types, tests.

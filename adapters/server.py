@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -15,6 +13,7 @@ from starlette.responses import Response
 
 from adapters.grpc.door import GrpcDoor
 from adapters.http_head import BoundedHead
+from adapters.listening import Listener
 from adapters.live.app import LiveApp
 from adapters.mcp.app import McpApp
 from adapters.mcp.document import PATHS
@@ -31,24 +30,6 @@ log = structlog.get_logger("busbar.server")
 MCP_PATHS = ("/mcp", "/api/mcp/rpc")
 SOCKET_BYTES = 16 * 1024 * 1024
 """Largest frame that is read at all; each socket has a smaller limit of its own."""
-
-
-class _Uvicorn(uvicorn.Server):
-    """A server that leaves signals to the process and tells when it answers."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to answer, and tell."""
-        await super().startup(sockets)
-        self.ready.set()
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None]:
-        """Capture nothing."""
-        yield
 
 
 class HttpDoors:
@@ -93,7 +74,7 @@ class Server:
         self._mcp = McpApp(app.platform, app.settings, app.found.tool_calls.record)
         self._grpc = GrpcDoor(app.platform, app.settings)
         self._mqtt = MqttBridge(app.found.part(Homes), app.settings)
-        self._http: list[tuple[_Uvicorn, asyncio.Task[None]]] = []
+        self._http: list[tuple[Listener, asyncio.Task[None]]] = []
 
     @classmethod
     async def start(cls, app: App) -> Server:
@@ -121,7 +102,7 @@ class Server:
     async def _listen(self, address: str, surfaces: set[Surface] | None) -> str:
         host, port = split_address(address)
         sock = _bind(host, port)
-        server = _Uvicorn(self._config(HttpDoors(self.app, self._live, self._mcp, surfaces)))
+        server = Listener(self._config(HttpDoors(self.app, self._live, self._mcp, surfaces)))
         task = asyncio.create_task(server.serve(sockets=[sock]), name=f"http {address}")
         self._http.append((server, task))
         ready = asyncio.create_task(server.ready.wait())
@@ -163,7 +144,7 @@ class Server:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.app.platform.drain(), grace_seconds)
         for server, _ in self._http:
-            server.should_exit = True
+            server.leave()
         await self._grpc.stop(grace_seconds)
         for server, task in self._http:
             server.force_exit = True

@@ -19,7 +19,20 @@ import uvloop
 
 from benchmarks.rows import Row, table
 
-NAMES = ("rest", "grpc_unary", "json_board", "ingest", "pin_writes", "series", "start", "live", "telemetry_load", "lab")
+NAMES = (
+    "rest",
+    "grpc_unary",
+    "json_board",
+    "ingest",
+    "pin_writes",
+    "series",
+    "start",
+    "live",
+    "telemetry_load",
+    "lab",
+    "plans",
+    "plan_stream",
+)
 RESULTS = Path(__file__).with_name("results.json")
 
 

@@ -13,7 +13,12 @@ from pathlib import Path
 from benchmarks.rows import Budget, Row, compare
 from tools.generate import ROOT, installed_descriptors
 
-FILES = ("busbar/api/v1/options.proto", "busbar/maker/v1/pins.proto", "buf/validate/validate.proto")
+FILES = (
+    "busbar/api/v1/options.proto",
+    "busbar/maker/v1/ota_jobs.proto",
+    "busbar/maker/v1/pins.proto",
+    "buf/validate/validate.proto",
+)
 
 
 def make_stubs(folder: Path) -> None:

@@ -65,6 +65,9 @@ def serve(  # noqa: PLR0913 - an argument for each flag
     ] = False,
     tls_certificate: Annotated[Path | None, typer.Option(help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Private key of the certificate, PEM.")] = None,
+    dev_model: Annotated[
+        bool, typer.Option("--dev-model", help="Run a model for development, which answers by rule; plans use it by default.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Serve every door until SIGINT or SIGTERM. A fresh directory is set up first."""
@@ -79,6 +82,7 @@ def serve(  # noqa: PLR0913 - an argument for each flag
         local_mode=local_mode or None,
         tls_certificate=tls_certificate,
         tls_key=tls_key,
+        plan_models={"dev_model": True} if dev_model else None,
     )
     announce = _announce_json if as_json else _announce
     _run(serving.serve(settings, announce))
@@ -109,6 +113,17 @@ def _announce(ready: serving.Ready, admin: FirstAdmin | None) -> None:
     program = "busbar" if shutil.which("busbar") else sys.argv[0]
     out.print("  Next, in another terminal, make a key for an agent:")
     out.print(f"    {program} key create --data {ready.data} --kind maker --scopes '*'\n", markup=False)
+
+
+@cli.command("dev-model")
+def serve_dev_model(
+    *,
+    port: Annotated[int, typer.Option(help="Port on this machine; 0 picks one.")] = 0,
+    pace: Annotated[float, typer.Option(help="Seconds between two pieces of an answer.")] = 0.01,
+) -> None:
+    """Serve a model for development alone, and print its address, which is for BUSBAR_PLAN_MODELS__DEV_URL."""
+    settings = _settings(plan_models={"dev_port": port, "dev_pace_seconds": pace})
+    _run(serving.serve_dev_model(settings, lambda url: print(url, flush=True)))
 
 
 @cli.command()

@@ -22,7 +22,7 @@ from core.identity.tool_calls import ToolCalls
 from core.kernel.clock import Clock
 from core.kernel.health import HealthCheck
 from core.kernel.limits import Limiter
-from core.kernel.pipeline import Observer, Platform
+from core.kernel.pipeline import Platform
 from core.kernel.rpc import bind
 from core.kernel.settings import Settings
 from core.kernel.telemetry import observers
@@ -89,14 +89,14 @@ class App:
         self.found.keep(self.found.tool_calls)
         self.found.handle(MAIL, self.found.mail.handler(3 * settings.mail.timeout_seconds))
         bound = [bind(service, implementation) for area in AREAS for service, implementation in area(self.found)]
-        self.platform = Platform(
+        self.platform = _platform(settings)(
             [rpc for rpcs in bound for rpc in rpcs],
             self.credentials,
             placing=self.credentials.places,
             local_mode=settings.local_mode,
             limiter=self.found.limiter,
             idempotency=self.idempotency,
-            observers=_observers(settings),
+            observers=observers(settings),
         )
         self.found.draining = lambda: self.platform.draining
         self.found.tools = frozenset(rpc.tool.name for rpc in self.platform.rpcs if rpc.tool is not None)
@@ -142,13 +142,17 @@ class App:
                 await stop()
 
 
+def _platform(settings: Settings) -> type[Platform]:
+    if not settings.traces:
+        return Platform
+    from core.kernel.tracing import TracedPlatform  # noqa: PLC0415 - what makes spans takes time to load
+
+    return TracedPlatform
+
+
 def _carrier(settings: Settings) -> Carrier:
     if not settings.mail.smtp_url.get_secret_value():
         return FolderCarrier(settings.data / "mail")
     from core.mail.smtp import SmtpCarrier  # noqa: PLC0415 - smtplib and its TLS are loaded where mail is sent only
 
     return SmtpCarrier(settings.mail)
-
-
-def _observers(settings: Settings) -> tuple[Observer, ...]:
-    return tuple(observers(settings))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import gc
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +19,16 @@ from core.app import App
 from core.identity import secrets
 from core.kernel.clock import Clock
 from core.kernel.settings import Settings
+from core.storage import database as storage_database
+from core.storage import sqlite as storage_sqlite
 from gen.busbar.api.v1.options_pb import CredentialKind
+from tests.databases import migrated_sqlite
 from tests.doors import Door, GrpcClient, McpClient, RestClient
+from tests.once import reading_once
 
 PASSWORD = "correct horse battery"
+COUNTED = "counted"
+"""Property of a test that holds a sentence for the end of the run: what it counted."""
 
 
 class MovableClock(Clock):
@@ -57,6 +66,7 @@ class Running:
         self.clock = clock
         self.rpcs = app.platform.rpcs
         self._clients: list[Door] = []
+        self._again: dict[str, Any] = {}
         self._people = 0
 
     @property
@@ -77,6 +87,14 @@ class Running:
             kind = McpClient if door == "mcp" else RestClient
             client = kind(self.rpcs, credential, self.url)
         self._clients.append(client)
+        return client
+
+    def again(self, door: str, credential: str | None) -> Any:
+        """Return one and the same client of a door, from now on with another credential: for cases by the thousand."""
+        client = self._again.get(door) or self._again.setdefault(door, self.client(door))
+        client.credential = credential
+        if door != "grpc":
+            client.http.cookies.clear()
         return client
 
     def http(self, credential: str | None = None, **headers: str) -> httpx.AsyncClient:
@@ -123,6 +141,49 @@ def cheap_passwords() -> None:
     secrets._hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)  # pyright: ignore[reportPrivateUsage]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_disk() -> Iterator[None]:
+    """Never wait for the disk: no file here outlives the machine. Servers in processes of their own do wait."""
+    with pytest.MonkeyPatch.context() as patch:
+        open_connection, prepare = storage_sqlite.open_connection, storage_database._prepare_sqlite
+
+        def open_quick(path: str, busy_timeout_s: float) -> sqlite3.Connection:
+            connection = open_connection(path, busy_timeout_s)
+            connection.execute("PRAGMA synchronous=OFF")
+            return connection
+
+        def prepare_quick(connection: Any, record: object) -> None:
+            prepare(connection, record)
+            connection.cursor().execute("PRAGMA synchronous=OFF")
+
+        patch.setattr(storage_sqlite, "open_connection", open_quick)
+        patch.setattr(storage_database, "_prepare_sqlite", prepare_quick)
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def reading_descriptors_once() -> Iterator[None]:
+    """Start servers without reading anew what is the same for all."""
+    with reading_once():
+        yield
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over all that was imported: with it, each of its rounds takes a quarter of a second."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests counted, wherever they ran."""
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            properties = report.user_properties if isinstance(report, pytest.TestReport) and report.when == "call" else []
+            for sentence in (value for name, value in properties if name == COUNTED):
+                terminalreporter.write_line(str(sentence))
+
+
 @pytest.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
     """Start servers with chosen settings; all stop with the test."""
@@ -136,7 +197,10 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             "grpc": "127.0.0.1:0",
             "rate_limits": "off",
         }
-        app = await App.create(Settings(**{**defaults, **settings}), clock=clock)
+        chosen = Settings(**{**defaults, **settings})
+        if not chosen.database:
+            await migrated_sqlite(chosen.data / "busbar.db")
+        app = await App.create(chosen, clock=clock)
         started = Running(app, await Server.start(app), clock)
         running.append(started)
         return started

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import tempfile
 import warnings
 from collections.abc import AsyncGenerator, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 
 from core.kernel.settings import Storage
 from core.storage.database import Database
+from core.storage.revisions import head_revision
 
 _TEMPLATE = "busbar_template"
 _driver: Any = asyncpg
@@ -60,6 +62,25 @@ class Postgres:
             await connection.close()
 
 
+_sqlite_templates: dict[str, Path] = {}
+
+
+async def migrated_sqlite(path: Path) -> None:
+    """Put a database with the present schema where none is yet: a copy of one that was migrated once, in this process."""
+    revision = head_revision()
+    if revision not in _sqlite_templates:
+        folder = Path(tempfile.mkdtemp(prefix="busbar-template-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        template = Database(f"sqlite:///{folder / 'busbar.db'}", Storage())
+        await template.start()
+        await template.migrate()
+        await template.stop()
+        _sqlite_templates[revision] = folder / "busbar.db"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(_sqlite_templates[revision], path)
+
+
 @contextmanager
 def postgres_server(folder: Path) -> Generator[Any]:
     """Run a PostgreSQL server on a folder, which is deleted afterwards."""
@@ -75,14 +96,26 @@ def postgres_server(folder: Path) -> Generator[Any]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+_running = ExitStack()
+_shared: list[Postgres] = []
+_users: list[object] = []
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Generator[Postgres]:
-    """A PostgreSQL server for the whole run."""
-    with postgres_server(Path(tempfile.mkdtemp(prefix="busbar-postgres-"))) as server:
+    """A PostgreSQL server for the whole run, however many modules import this fixture and so have one of their own."""
+    if not _shared:
+        server = _running.enter_context(postgres_server(Path(tempfile.mkdtemp(prefix="busbar-postgres-"))))
         # Nothing here outlives the run, and flushing a hundred databases takes a minute.
         for sql in ("ALTER SYSTEM SET fsync = off", "ALTER SYSTEM SET full_page_writes = off", "SELECT pg_reload_conf()"):
             server.psql(sql + ";")
-        yield Postgres(server.get_uri())
+        _shared.append(Postgres(server.get_uri()))
+    _users.append(user := object())
+    yield _shared[0]
+    _users.remove(user)
+    if not _users:
+        _shared.clear()
+        _running.close()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -95,8 +128,9 @@ async def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of a database of each kind; on PostgreSQL it has its schema already."""
+    """The address of a database of each kind; it has its schema already."""
     if request.param == "sqlite":
+        await migrated_sqlite(tmp_path / "busbar.db")
         return f"sqlite:///{tmp_path / 'busbar.db'}"
     return await request.getfixturevalue("postgres").migrated()
 
@@ -106,7 +140,6 @@ async def database(database_url: str) -> AsyncGenerator[Database]:
     """A started and migrated database of each kind."""
     database = Database(database_url, Storage())
     await database.start()
-    await database.migrate()
     yield database
     await database.stop()
 
@@ -114,8 +147,8 @@ async def database(database_url: str) -> AsyncGenerator[Database]:
 @pytest.fixture
 async def sqlite(tmp_path: Path) -> AsyncGenerator[Database]:
     """A started and migrated SQLite database that waits only a moment for locks of others."""
+    await migrated_sqlite(tmp_path / "busbar.db")
     database = Database(f"sqlite:///{tmp_path / 'busbar.db'}", Storage(busy_timeout_s=0.2))
     await database.start()
-    await database.migrate()
     yield database
     await database.stop()

@@ -124,21 +124,29 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
+async def answering(app: Starlette) -> AsyncGenerator[str]:
+    """Serve an application on a free port of this machine, and tell its address."""
+    server = _Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="off"))
+    task = asyncio.create_task(server.serve())
+    await asyncio.wait_for(server.ready.wait(), 10)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
+
+
+@asynccontextmanager
 async def serving() -> AsyncGenerator[Provider]:
     """Serve on a free port of this machine."""
     provider = Provider()
     routes = [Route(f"/v1/{path}", provider.answer, methods=["POST"]) for path in ("chat/completions", "completions")]
-    config = uvicorn.Config(Starlette(routes=routes), host="127.0.0.1", port=0, log_config=None, lifespan="off")
-    server = _Server(config)
-    task = asyncio.create_task(server.serve())
-    await asyncio.wait_for(server.ready.wait(), 10)
-    provider.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/v1"
-    try:
-        yield provider
-    finally:
-        provider.release.set()
-        server.should_exit = True
-        await task
+    async with answering(Starlette(routes=routes)) as url:
+        provider.url = f"{url}/v1"
+        try:
+            yield provider
+        finally:
+            provider.release.set()
 
 
 def settings(provider: Provider, **more: Any) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,26 @@ TRANSPORTS = {"adapters", "fastapi", "grpc", "mcp", "starlette", "uvicorn"}
 CORE = sorted((ROOT / "core").rglob("*.py"))
 ADAPTERS = sorted((ROOT / "adapters").rglob("*.py"))
 SCRIPTS = [path for folder in ("cmd", "tools", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py"))]
+
+LATE = {
+    "aiomqtt",
+    "alembic",
+    "asyncpg",
+    "authlib",
+    "cryptography",
+    "joserfc",
+    "jsonschema",
+    "mcp",
+    "nats",
+    "openai",
+    "opentelemetry",
+    "pygit2",
+    "segno",
+    "tree_sitter",
+    "tree_sitter_language_pack",
+    "typst",
+    "yaml",
+}
 
 
 def relative(path: Path) -> str:
@@ -86,3 +108,16 @@ def test_a_lock_names_no_index(lock: str) -> None:
     assert "://" not in text
     assert "--index-url" not in text
     assert "--find-links" not in text
+
+
+def test_the_server_starts_without_what_only_some_calls_need() -> None:
+    """Each of these takes megabytes or a good part of the start; whoever needs one imports it where it is used."""
+    loaded = subprocess.run(
+        [sys.executable, "-c", f"import busbar, sys; print(*({LATE!r} & set(sys.modules)))"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert loaded.stdout.split() == []

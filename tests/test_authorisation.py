@@ -21,6 +21,7 @@ from core.app import App
 from core.identity.members import Members
 from core.kernel.rpc import PATH_VARIABLE, ROLES, Rpc, verb_and_path
 from core.kernel.settings import Settings
+from core.plans.permissions import MEMBER
 from gen.buf.validate.validate_pb import ext_field
 from gen.busbar.api.v1.options_pb import Access, CredentialKind, Surface, ext_access, ext_surface, ext_tool
 from gen.google.api.annotations_pb import ext_http
@@ -52,6 +53,9 @@ NEEDED = {
     "PairingService.CompletePairing": "NOT_FOUND",
     "PairingService.VerifyDevice": "UNAUTHENTICATED",
     "ReviewService.ListReviews": "NOT_FOUND",
+    "AccountService.CheckPin": "NOT_FOUND",
+    "AccountService.CreateAccount": "UNAUTHENTICATED",
+    "AccountService.SignIn": "NOT_FOUND",
     "PurchaseService.ConfirmPurchase": "UNAUTHENTICATED",
     "PurchaseService.RefundPurchase": "UNAUTHENTICATED",
 }
@@ -80,6 +84,8 @@ FURTHER: dict[str, dict[str, Any]] = {
     "ListingService.CreateListing": {"kind": "project"},
     "UserService.CreateUser": {"username": "somebody"},
     "RuleService.TryRule": {"rule_public_id": "x", "since": "2026-01-31T12:00:00Z"},
+    "AccountService.SignIn": {"email": "new@example.com"},
+    "InviteService.CreateInvite": {"org_role_id": MEMBER.id},
     "WebhookService.CreateWebhook": {"url": "http://a.example/", "events": ["sensor.reading"]},
 }
 """Fields that a request needs though its proto cannot say so, or not in a way that a made-up value would fit."""
@@ -248,7 +254,7 @@ def broken(method: DescMethod) -> tuple[str, Any] | None:
 
 async def code_of(world: World, method: DescMethod, door: str, credential: str | None, fields: dict[str, Any]) -> str:
     """Call an rpc and return its code; what a tool says stands for its code."""
-    client = world.busbar.client("grpc" if door == "stream" else door, credential)
+    client = world.busbar.again("grpc" if door == "stream" else door, credential)
     try:
         if door == "stream":
             async for _ in client.stream(name_of(method), **fields):
@@ -264,7 +270,7 @@ async def code_of(world: World, method: DescMethod, door: str, credential: str |
 
 async def owner(world: World, method: DescMethod, person: Person, door: str = "grpc") -> str:
     """Return a credential of somebody's with which an rpc may be called at a door."""
-    rpc: Rpc = world.busbar.client("grpc").rpc(name_of(method))
+    rpc: Rpc = world.busbar.again("grpc", None).rpc(name_of(method))
     if door == "mcp":
         return await world.busbar.key(person, CredentialKind.AGENT_KEY)
     kinds = rpc.access.kinds or (rpc.rest.credentials if door == "rest" else [])

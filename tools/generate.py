@@ -22,6 +22,8 @@ from protobuf import DescFile
 from protobuf.wkt import FileDescriptorSet
 from protovalidate._gen.buf.validate import validate_pb
 
+from adapters.rest.descriptors import read
+
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 
@@ -49,6 +51,8 @@ def generate(out: Path) -> None:
     template = (ROOT / "buf.gen.yaml").read_text().replace("out: gen", f"out: {out}")
     run("buf", "generate", f"{image}#format=binpb", "--template", template)
     (out / "__init__.py").touch()
+    # What every start needs of the descriptors, which take long to read.
+    (out / "json_names.txt").write_text("".join(f"{name}\n" for name in sorted(read(image).json_names)))
     # The runtime carries the well-known types; a second copy would be a trap for importers.
     shutil.rmtree(out / "google" / "protobuf")
 

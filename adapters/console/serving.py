@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
 import structlog
 
+from adapters.dev_model.server import DevModel
 from adapters.server import Server
 from core.app import App
 from core.identity.accounts import FirstAdmin
 from core.kernel.errors import Unavailable
 from core.kernel.settings import Settings
+
+log = structlog.get_logger("busbar.serving")
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 COLLECTOR_THRESHOLDS = (50_000, 20, 50)
@@ -53,6 +57,43 @@ async def serve(settings: Settings, announce: Callable[[Ready, FirstAdmin | None
     if settings.local_mode:
         log.warning("local mode: everybody who reaches this server from this machine is believed to be whom they say they are")
     stop = _stop_signal()
+    async with dev_model(settings) as effective:
+        await _serve(effective, announce, stop)
+
+
+@asynccontextmanager
+async def dev_model(settings: Settings) -> AsyncGenerator[Settings]:
+    """Run a development model where the settings ask for one, and yield the settings that make plans use it.
+
+    Raises:
+        Unavailable: It has no port.
+    """
+    asked = settings.plan_models
+    if not asked.dev_model:
+        yield settings
+        return
+    model = DevModel(asked.dev_port, asked.dev_pace_seconds)
+    try:
+        url = await model.start()
+    except OSError as error:
+        raise Unavailable(f"the development model cannot listen: {error}") from error
+    log.warning("development model runs", url=url)
+    try:
+        yield settings.model_copy(update={"plan_models": asked.model_copy(update={"dev_url": url})})
+    finally:
+        await model.stop()
+
+
+async def serve_dev_model(settings: Settings, announce: Callable[[str], None]) -> None:
+    """Serve the development model alone until SIGINT or SIGTERM; `announce` is called with its address when it answers."""
+    stop = _stop_signal()
+    alone = settings.model_copy(update={"plan_models": settings.plan_models.model_copy(update={"dev_model": True})})
+    async with dev_model(alone) as running:
+        announce(running.plan_models.dev_url)
+        await stop.wait()
+
+
+async def _serve(settings: Settings, announce: Callable[[Ready, FirstAdmin | None], None], stop: asyncio.Event) -> None:
     app = await App.create(settings)
     try:
         password = settings.admin_password.get_secret_value()

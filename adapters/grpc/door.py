@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -12,9 +12,12 @@ from grpc_health.v1.health import SERVICE_NAME
 from grpc_reflection.v1alpha import reflection
 
 from adapters.grpc.handlers import Handlers
-from adapters.grpc.reflection import pool
+from adapters.grpc.reflection import LazyPool
 from core.kernel.pipeline import Platform
 from core.kernel.settings import Settings
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor_pool import DescriptorPool  # noqa: TID251 - what grpcio's reflection takes
 
 MOST_BYTES = 16 * 1024 * 1024
 """Largest message taken; a larger one is refused with RESOURCE_EXHAUSTED before it is read."""
@@ -53,7 +56,7 @@ class GrpcDoor:
         names += [SERVICE_NAME, reflection.SERVICE_NAME]
         for name in names:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
-        reflection.enable_server_reflection(names, server, pool())
+        reflection.enable_server_reflection(names, server, cast("DescriptorPool", LazyPool()))
         port = self._bind(server, address)
         await server.start()
         return port

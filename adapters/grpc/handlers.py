@@ -111,6 +111,7 @@ class Handlers:
             idempotency_key=told.get("idempotency-key"),
             if_match=told.get("if-match"),
             base=self._base,
+            sent_header=told.get,
         )
         context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
         return call

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 # The reflection service of grpcio speaks this runtime and no other; its messages meet ours nowhere.
 from google.protobuf import descriptor_pool  # noqa: TID251
@@ -21,3 +22,10 @@ def pool() -> descriptor_pool.DescriptorPool:
     for module in (health_pb2, reflection_pb2):
         found.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
     return found
+
+
+class LazyPool:
+    """Stands for the pool until a tool asks something of it: few ever do, and reading it takes a tenth of the start."""
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the pool has
+        return getattr(pool(), name)

@@ -161,6 +161,7 @@ class LiveApp:
             request_id=request.request_id or new_request_id(),
             base=request.base_url,
             client_id=f"c{secrets.token_hex(5)}",
+            sent_header=request.text_header,
             foreign_origin=self._foreign_origin(request),
         )
 

@@ -74,13 +74,14 @@ class McpApp:
         self._loading = asyncio.Lock()
 
     async def prepare(self) -> None:
-        """Load the protocol library, which takes about a second; without this the first request waits for it."""
+        """Load the protocol library and describe the tools, which takes about a second; else the first request waits for it."""
         await self._loaded()
 
     async def _loaded(self) -> Protocol:
         async with self._loading:
             if self._protocol is None:
                 module = await asyncio.to_thread(import_module, "adapters.mcp.protocol")
+                await asyncio.to_thread(self._toolbox.prepare)
                 self._protocol = cast("Protocol", module.Protocol(self._platform, self._record, traces=self._settings.traces))
             return self._protocol
 
@@ -115,6 +116,7 @@ class McpApp:
             address=request.address,
             accepts=kinds,
             request_id=request.id,
+            sent_header=request.header,
             base=lambda: self._settings.public_url or f"{request.scheme}://{request.header('host') or ''}",
         )
         principal = await self._identify(call)

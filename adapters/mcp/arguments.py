@@ -49,7 +49,11 @@ class Arguments:
             if field.name not in tool.hidden and field is not self._mask
         }
         self._names = {field.name: name for name, field in self._fields.items()}
-        self.schema: Schema = SchemaWriter(answers=False).object(message, self._fields, {})
+
+    @cached_property
+    def schema(self) -> Schema:
+        """The schema of the arguments."""
+        return SchemaWriter(answers=False).object(self._rpc.request.desc(), self._fields, {})
 
     @cached_property
     def _validator(self) -> Any:  # noqa: ANN401 - the class is known only once it is imported

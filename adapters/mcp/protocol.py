@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
@@ -42,6 +43,7 @@ from pydantic import ValidationError
 from adapters.mcp.tools import Outcome, View
 from core.kernel.call import Call, Principal
 from core.kernel.pipeline import Platform
+from core.kernel.tracing import continued
 
 log = structlog.get_logger("busbar.mcp")
 
@@ -94,8 +96,9 @@ class Protocol:
             on_list_tools=self._list_tools,
             on_call_tool=self._call_tool,
         )
+        # The one middleware that comes with the server makes spans, but reads no headers.
+        self._traced = continued if traces else nullcontext[Call]
         if not traces:
-            # The one middleware that comes with the server makes spans.
             self._server.middleware.clear()
 
     async def answer(self, body: bytes, headers: Headers, call: Call, principal: Principal, view: View) -> Reply:
@@ -136,7 +139,10 @@ class Protocol:
         if request.method != "initialize" and self._server.get_request_handler(request.method) is None:
             raise MCPError(types.METHOD_NOT_FOUND, "Method not found", request.method)
         exchange = _Exchange(request.id, ServerMessageMetadata(request_context=visit))
-        return await serve_one(self._server, exchange, request.method, request.params, connection=connection, lifespan_state={})
+        with self._traced(visit.call):
+            return await serve_one(
+                self._server, exchange, request.method, request.params, connection=connection, lifespan_state={}
+            )
 
     async def _list_tools(
         self, context: ServerRequestContext[dict[str, Any]], _: types.PaginatedRequestParams | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, cast
 
 import orjson
@@ -57,8 +57,15 @@ class AgentTool:
         self._paths = _tree(rpc, message, tool.output)
         self._encode = encoder(message, ANSWERS)
         self._holds_text = opaque.concerns(message)
+        self._tool = tool
+
+    @cached_property
+    def listing(self) -> dict[str, Any]:
+        """The tool as a list of tools shows it; made when an agent first asks, since servers start without agents."""
+        message = self.rpc.response.desc()
         answer = members(message, self._paths, answers=True)
-        self.listing = _listing(rpc, tool, self.arguments, SchemaWriter(answers=True).object(message, answer, self._paths))
+        schema = SchemaWriter(answers=True).object(message, answer, self._paths)
+        return _listing(self.rpc, self._tool, self.arguments, schema)
 
     def permits(self, principal: Principal) -> bool:
         """Whether a caller may call the tool, as far as the credential tells."""
@@ -112,6 +119,11 @@ class Toolbox:
             raise BindingError(f"two rpcs are the tool {twice}")
         # Few combinations of scopes and toolsets are in use at a time, and making a list costs more than the rest of a request.
         self._views = lru_cache(maxsize=256)(self._view)
+
+    def prepare(self) -> None:
+        """Make what lists of tools show, which the first one would wait for."""
+        for tool in self._tools.values():
+            _ = tool.listing
 
     def view(self, principal: Principal, toolsets: frozenset[str]) -> View:
         """Return what a caller sees.

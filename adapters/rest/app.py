@@ -210,6 +210,7 @@ class RestApp:
             if_match=request.if_match if b"if-match" in headers else None,
             base=request.base_url,
             sent_cookie=request.cookie,
+            sent_header=request.text_header,
         )
 
     def check_origin(self, request: Request, call: Call) -> None:
@@ -321,7 +322,7 @@ class _Exchange:
         field = self._endpoint.binding.resume
         last = self._request.headers.get(b"last-event-id") if field is not None else None
         if last is None or field is None:
-            return _joined(self._request.query, self._form_query)
+            return _joined(self._request.query, self._form_query) if self._form_query else self._request.query
         return self._request.query + b"&" + field.encode() + b"=" + last.replace(b"&", b"%26")
 
     async def _payload(self) -> Payload:

@@ -116,6 +116,9 @@ def _field_lines(field: DescField, style: Style, at: int, known: dict[str, Any])
     fetch = f"    value = message.{field.local_name}"
     if omits_empty(field):
         holds = "value is not None" if isinstance(field.value, DescFieldValueMessage) else "value"
+        if field.proto.proto3_optional:
+            # What may be absent is left out where it is, and not where it is zero.
+            known[f"field{at}"], holds = field, f"field{at} in message"
         return [fetch, f"    if {holds}:", f"        out[{name}] = {form}"]
     optional = field.proto.proto3_optional and isinstance(field.value, DescFieldValueScalar | DescFieldValueEnum)
     if not optional and not isinstance(field.value, DescFieldValueMessage):

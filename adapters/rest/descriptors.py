@@ -1,6 +1,7 @@
 """What only the compiled descriptors with their source tell: comments, and which JSON names were written by hand.
 
-The descriptors inside the generated modules carry neither, so this reads `gen/descriptors.binpb`, once and at first need.
+The descriptors inside the generated modules carry neither. Comments are read from `gen/descriptors.binpb`, once and when first
+asked for, since that takes a good part of a start; the few names, which every start needs, have a file of their own.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from protobuf import DescField, DescMessage
 from protobuf.wkt import FileDescriptorProto, FileDescriptorSet
 from protobuf.wkt.google.protobuf.descriptor_pb import DescriptorProto, EnumDescriptorProto
 
-IMAGE = Path(__file__).resolve().parents[2] / "gen" / "descriptors.binpb"
+GENERATED = Path(__file__).resolve().parents[2] / "gen"
+IMAGE = GENERATED / "descriptors.binpb"
+JSON_NAMES = GENERATED / "json_names.txt"
 
 # Field numbers of descriptor.proto, of which the paths of source locations are made.
 _FILE_MESSAGE, _FILE_ENUM, _FILE_SERVICE = 4, 5, 6
@@ -35,21 +38,29 @@ class Source:
     json_names: frozenset[str]
 
 
-@cache
-def source() -> Source:
-    """Read the descriptors; empty where they are not installed."""
+def read(image: Path) -> Source:
+    """Read descriptors with their source."""
     comments: dict[str, str] = {}
     json_names: set[str] = set()
-    files = FileDescriptorSet.from_binary(IMAGE.read_bytes()).file if IMAGE.exists() else []
-    for file in files:
+    for file in FileDescriptorSet.from_binary(image.read_bytes()).file:
         if file.name.startswith("busbar/"):
             _read_file(file, comments, json_names)
     return Source(comments, frozenset(json_names))
 
 
+@cache
+def _comments() -> dict[str, str]:
+    return read(IMAGE).comments if IMAGE.exists() else {}
+
+
+@cache
+def _json_names() -> frozenset[str]:
+    return frozenset(JSON_NAMES.read_text().split()) if JSON_NAMES.exists() else frozenset()
+
+
 def comment(name: str) -> str:
     """Return the comment of a thing by its full name, as one line for each paragraph; empty when it has none."""
-    text = source().comments.get(name, "")
+    text = _comments().get(name, "")
     paragraphs = [" ".join(line.strip() for line in part.splitlines()) for part in text.split("\n\n")]
     return "\n".join(paragraph for paragraph in paragraphs if paragraph)
 
@@ -58,7 +69,7 @@ def json_name(field: DescField, *, declared: bool) -> str:
     """Return the name of a field in JSON: lowerCamelCase, or as declared unless another was written by hand."""
     if not declared or field.json_name not in (field.name, _camel(field.name)):
         return field.json_name
-    return field.json_name if f"{field.parent.type_name}.{field.name}" in source().json_names else field.name
+    return field.json_name if f"{field.parent.type_name}.{field.name}" in _json_names() else field.name
 
 
 def field_by_name(message: DescMessage, name: str) -> DescField | None:

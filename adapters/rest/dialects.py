@@ -270,6 +270,10 @@ def lab_sentence(error: DomainError) -> str | None:
     return LAB_ROLES.get(error.metadata.get("role", ""))
 
 
+UNEXPECTED = "internal error"
+"""What the pipeline says of a failure that nobody foresaw."""
+
+
 def _lab_envelope(refusal: Refusal, asked: Asked) -> tuple[str, bytes]:
     error = refusal.error
     if error is None:
@@ -278,7 +282,7 @@ def _lab_envelope(refusal: Refusal, asked: Asked) -> tuple[str, bytes]:
         detail = _lab_list(asked).faults((FieldViolation((), error.message, "type"),))
     elif error.violations:
         detail = _lab_list(asked).faults(error.violations)
-    elif isinstance(error, Internal):
+    elif isinstance(error, Internal) and refusal.message == UNEXPECTED:
         detail = "Internal Server Error"
     else:
         detail = lab_sentence(error) or refusal.message

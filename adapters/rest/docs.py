@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import orjson
-import yaml
 from swagger_ui_bundle import swagger_ui_path
 
 from adapters.rest.answers import Answer
@@ -115,6 +114,8 @@ class _Documents:
         extra = self._extra_paths if surface in (None, Surface.MAKER) else None
         content = orjson.dumps(build_document(self._rpcs, self._settings, surface, extra_paths=extra))
         if kind == YAML:
+            import yaml  # noqa: PLC0415 - few ask for this form
+
             # Read back from JSON, so that the two are one and YAML needs no anchors for shared parts.
             dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
             content = yaml.dump(orjson.loads(content), Dumper=dumper, sort_keys=False, allow_unicode=True).encode()

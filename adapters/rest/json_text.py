@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from adapters.rest.body import malformed
-from adapters.rest.codec import as_list, as_object
 from core.kernel.errors import FieldViolation, InvalidArgument
+from core.kernel.json_members import is_whole, require_unique
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
 
 
@@ -21,10 +21,8 @@ def loads(data: bytes) -> Any:  # noqa: ANN401 - any JSON
     """
     try:
         value: object = orjson.loads(data)
-        # Each member has a colon, so as many members as colons means that none was written twice. Most objects are flat.
-        colons, members = data.count(b":"), as_object(value)
-        if (members is None or len(members) != colons) and _members(value) != colons:
-            json.loads(data, object_pairs_hook=_unique)
+        if not is_whole(data, _written(value)):
+            require_unique(data)
     except json.JSONDecodeError as error:
         told = _usual_error(data) or error
         fault = FieldViolation((), _not_json(data, error), "json", told.pos, told.msg)
@@ -32,6 +30,14 @@ def loads(data: bytes) -> Any:  # noqa: ANN401 - any JSON
     except RecursionError as error:
         raise malformed("request body is nested too deeply") from error
     return value
+
+
+def _written(value: object) -> bytes:
+    """Return a value as text; empty where it is nested too deeply to be written, though it could be read."""
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return b""
 
 
 def _usual_error(data: bytes) -> json.JSONDecodeError | None:
@@ -51,21 +57,3 @@ def _not_json(data: bytes, error: json.JSONDecodeError) -> str:
     except UnicodeDecodeError as fault:
         return f"request body is not valid UTF-8 at {fault.start}"
     return f"request body is not valid JSON: {error.msg} at {error.pos}"
-
-
-def _members(value: object) -> int:
-    """Return the number of members of a JSON value, at any depth."""
-    members = as_object(value)
-    if members is not None:
-        inner: list[object] = [item for item in members.values() if isinstance(item, dict | list)]
-        return len(members) + sum(map(_members, inner))
-    return sum(map(_members, as_list(value) or ()))
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise malformed(f"request body names {twice[:80]!r} twice")
-    return members

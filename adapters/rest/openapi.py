@@ -10,7 +10,7 @@ from typing import Any
 from protobuf import DescField, DescFieldValueList, DescFieldValueMessage, DescMessage
 
 from adapters.rest.answers import REVISION
-from adapters.rest.binding import HTTP_BODY, Binding, header_of
+from adapters.rest.binding import HTTP_BODY, UPDATE_MASK, Binding, header_of
 from adapters.rest.descriptors import comment, field_by_name, json_name
 from adapters.rest.dialects import DIALECTS, JSON, STATUS, STATUS_OF_REASON, Dialect
 from adapters.rest.examples import add_examples
@@ -334,7 +334,8 @@ class _Operation:
         if binding.body != "*":
             return None
         bound = frozenset(variable.path[0] for variable in binding.variables)
-        schema = self._schemas.input(self._request, style, bound)
+        masked = field_by_name(self._request, UPDATE_MASK) is not None
+        schema = self._schemas.input(self._request, style, bound, changes=self._rpc.response.desc() if masked else None)
         needed = any(behaves(f, FieldBehavior.REQUIRED) and f.name not in bound for f in self._request.fields)
         if binding.bare is not None:
             schema = {"anyOf": [schema, self._bare(binding.bare)]}
@@ -386,9 +387,9 @@ class _Operation:
         if part is not None:
             schema = self._schemas.field(part, style, reading=False)
         if rpc.rest.events:
-            return {EVENTS: {"schema": schema}}
+            return {EVENTS: {"schema": _event(schema)}}
         if rpc.server_streams:
-            return {self._lines: {"schema": schema}, EVENTS: {"schema": schema}}
+            return {self._lines: {"schema": schema}, EVENTS: {"schema": _event(schema)}}
         return {JSON: {"schema": schema}}
 
     @property
@@ -440,6 +441,16 @@ def _version() -> str:
 
 def _message_name(field: DescField) -> str:
     return field.value.message.type_name if isinstance(field.value, DescFieldValueMessage) else ""
+
+
+def _event(schema: Schema) -> Schema:
+    """Return the schema of a server-sent event whose data is a JSON text."""
+    data = {"type": "string", "contentMediaType": JSON, "contentSchema": schema}
+    return {
+        "type": "object",
+        "properties": {"data": data, "event": _ONE_TEXT, "id": _ONE_TEXT},
+        "required": ["data"],
+    }
 
 
 def _tag(rpc: Rpc) -> str:

@@ -70,26 +70,43 @@ class Schemas:
 
     def __init__(self) -> None:
         self.components: dict[str, Schema] = {}
-        self._names: dict[tuple[str, Style, bool, frozenset[str]], str] = {}
+        self._names: dict[tuple[str, Style, bool, frozenset[str], frozenset[str]], str] = {}
 
     def output(self, message: DescMessage, style: Style) -> Schema:
         """Return the schema of an answer."""
         return self._message(message, style, frozenset(), reading=False)
 
-    def input(self, message: DescMessage, style: Style, without: frozenset[str] = frozenset()) -> Schema:
-        """Return the schema of a request, without some top-level fields."""
-        return self._message(message, style, without, reading=True)
+    def input(
+        self, message: DescMessage, style: Style, without: frozenset[str] = frozenset(), *, changes: DescMessage | None = None
+    ) -> Schema:
+        """Return the schema of a request, without some top-level fields.
+
+        `changes` is what a partial update changes: null empties a list, and else clears a field where the thing may lack it.
+        """
+        fields = () if changes is None else changes.fields
+        solid = frozenset(field.name for field in fields if _is_one(field) and not _may_be_absent(field))
+        return self._message(message, style, without, reading=True, solid=solid)
 
     def field(self, field: DescField, style: Style, *, reading: bool) -> Schema:
         """Return the schema of a field, with its rules and its comment; not yet nullable."""
         schema = _constrained(field, self._value(field, style, reading=reading))
         if reading and (letter := prefix(field)):
-            pattern = f"^[{letter.lower()}{letter.upper()}]?[0-9]{{1,10}}$"
+            most = schema.get("maximum")
+            number = "[0-9]{1,10}" if most is None else f"0*({numbers_up_to(most)})"
+            pattern = f"^[{letter.lower()}{letter.upper()}]?{number}$"
             schema = {"anyOf": [schema, {"type": "string", "pattern": pattern, "examples": [f"{letter}7"]}]}
         text = comment(f"{field.parent.type_name}.{field.name}")
         return {**schema, "description": text} if text else schema
 
-    def _message(self, message: DescMessage, style: Style, without: frozenset[str], *, reading: bool) -> Schema:
+    def _message(
+        self,
+        message: DescMessage,
+        style: Style,
+        without: frozenset[str],
+        *,
+        reading: bool,
+        solid: frozenset[str] = frozenset(),
+    ) -> Schema:
         name = message.type_name
         if name in WELL_KNOWN:
             return dict(WELL_KNOWN[name])
@@ -97,12 +114,12 @@ class Schemas:
             return self._value(message.fields[0], style, reading=reading)
         if not reading and (inner := unwrapped(message)) is not None:
             return self._value(inner, style, reading=reading)
-        key = (name, style, reading, without)
+        key = (name, style, reading, without, solid)
         if key not in self._names:
             # Named before its members are looked at, since a message may hold itself.
             self._names[key] = self._free_name(message, reading=reading)
             self.components[self._names[key]] = {}
-            self.components[self._names[key]] = self._object(message, style, without, reading=reading)
+            self.components[self._names[key]] = self._object(message, style, without, reading=reading, solid=solid)
         return {"$ref": f"#/components/schemas/{self._names[key]}"}
 
     def _free_name(self, message: DescMessage, *, reading: bool) -> str:
@@ -112,7 +129,9 @@ class Schemas:
         names += [f"{area}{name}" for name in names] + [f"{area}{short}{number}" for number in range(2, 50)]
         return next(name for name in names if name not in self.components)
 
-    def _object(self, message: DescMessage, style: Style, without: frozenset[str], *, reading: bool) -> Schema:
+    def _object(
+        self, message: DescMessage, style: Style, without: frozenset[str], *, reading: bool, solid: frozenset[str]
+    ) -> Schema:
         properties: dict[str, Schema] = {}
         required: list[str] = []
         for field in message.fields:
@@ -123,7 +142,8 @@ class Schemas:
             name = json_name(field, declared=style.declared_names)
             schema = self.field(field, style, reading=reading)
             needed = behaves(field, FieldBehavior.REQUIRED) if reading else _always_printed(field, style)
-            absent = not needed if reading else style.nulls and _may_be_absent(field) and not omits_empty(field)
+            lacking = not needed and field.name not in solid
+            absent = lacking if reading else style.nulls and _may_be_absent(field) and not omits_empty(field)
             properties[name] = nullable(schema) if absent else schema
             if not reading and behaves(field, FieldBehavior.OUTPUT_ONLY):
                 properties[name] = {**properties[name], "readOnly": True}
@@ -171,6 +191,17 @@ def prefix(field: DescField) -> str:
     return options[ext_prefix] if options is not None else ""
 
 
+def numbers_up_to(most: int) -> str:
+    """Return a pattern for the whole numbers from 0 to a number, without leading zeros."""
+    digits = str(most)
+    patterns = [f"[0-9]{{1,{len(digits) - 1}}}"] if len(digits) > 1 else []
+    for place, digit in enumerate(digits):
+        least = 1 if place == 0 and len(digits) > 1 else 0
+        if int(digit) > least:
+            patterns.append(f"{digits[:place]}[{least}-{int(digit) - 1}]" + "[0-9]" * (len(digits) - place - 1))
+    return "|".join([*patterns, digits])
+
+
 def nullable(schema: Schema) -> Schema:
     """Return a schema that also takes null."""
     if "$ref" in schema or "anyOf" in schema:
@@ -183,6 +214,10 @@ def nullable(schema: Schema) -> Schema:
     if "enum" in schema:
         wider["enum"] = [*schema["enum"], None]
     return wider
+
+
+def _is_one(field: DescField) -> bool:
+    return not isinstance(field.value, DescFieldValueList | DescFieldValueMap)
 
 
 def _may_be_absent(field: DescField) -> bool:

@@ -55,6 +55,10 @@ class Request:
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
 
+    def text_header(self, name: str) -> str | None:
+        """Return a header field by a name that is text, in lower case."""
+        return self.header(name.encode("latin-1"))
+
     def cookie(self, name: str) -> str | None:
         """Return the value of a cookie."""
         return cookie(self.headers, name.encode("latin-1"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Generic, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -51,6 +52,7 @@ class Template:
     verb: str
 
     @classmethod
+    @cache
     def parse(cls, path: str) -> Template:
         """Parse the path of an HTTP rule.
 

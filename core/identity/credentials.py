@@ -50,6 +50,9 @@ PLANS_TOKEN_LIFE_US = 90 * 24 * 3600 * MICROSECONDS
 
 SESSION = CredentialKind.SESSION
 
+Watchers = dict[str, set[Callable[[], None]]]
+"""Who is to be told, by the id of a credential or a user."""
+
 log = structlog.get_logger("busbar.identity")
 
 
@@ -77,7 +80,8 @@ class Credentials:
         self._refused: dict[str, Ended] = {}
         self._used: dict[str, int] = {}
         self._extended: dict[str, int] = {}
-        self._watchers: dict[str, set[Callable[[], None]]] = defaultdict(set)
+        self._watchers: Watchers = defaultdict(set)
+        self._user_watchers: Watchers = defaultdict(set)
         self._flusher: asyncio.Task[None] | None = None
         self._checked_us = clock.now_us()
 
@@ -104,6 +108,7 @@ class Credentials:
         if principal.expires_at_us is None:
             return principal
         if principal.expires_at_us <= now:
+            self._remember_refused(digest, Ended("expired", principal.kind))
             self._forget(digest)
             return None
         if principal.kind == SESSION and principal.expires_at_us - now < SESSION_LIFE_US // 2:
@@ -121,7 +126,7 @@ class Credentials:
         return None if row is None else self.known(credential)
 
     def why_not(self, credential: str) -> Ended:
-        """Return why `authenticate` has just refused a credential; one that is unknown is judged by how it begins."""
+        """Return why a credential has just been refused or dropped; one that is unknown is judged by how it begins."""
         known = self._refused.get(hash_secret(credential))
         return known or Ended("unknown", apparent_kind(credential))
 
@@ -160,6 +165,7 @@ class Credentials:
         return "expired" if row.expires_us is not None and row.expires_us <= self._clock.now_us() else None
 
     def _remember_refused(self, digest: str, ended: Ended) -> None:
+        self._refused.pop(digest, None)
         while len(self._refused) >= MOST_REFUSED:
             del self._refused[next(iter(self._refused))]
         self._refused[digest] = ended
@@ -223,20 +229,26 @@ class Credentials:
         )
         return ids
 
-    def drop(self, credential_ids: Iterable[str]) -> None:
-        """Forget callers at once and tell whoever waits for the end of their credentials."""
+    def drop(self, credential_ids: Iterable[str], how: str = "revoked") -> None:
+        """Forget callers at once and tell whoever waits for the end of their credentials; `how` is that of Ended."""
         for credential_id in credential_ids:
             digest = self._hashes.get(credential_id)
             if digest is not None:
+                self._remember_refused(digest, Ended(how, self._known[digest].kind))
                 self._forget(digest)
             for callback in list(self._watchers.pop(credential_id, ())):
                 callback()
 
     def reread_user(self, user_id: str) -> None:
-        """Forget what is known of a user's credentials: their next use finds the user's present places and roles."""
+        """Forget what is known of a user's credentials: their next use finds the user's present places and roles.
+
+        Whoever acts for the user without calling anew is told.
+        """
         self.places.forget(user_id)
         for digest in [digest for digest, principal in self._known.items() if principal.user_id == user_id]:
             self._forget(digest)
+        for callback in list(self._user_watchers.get(user_id, ())):
+            callback()
 
     def last_used_us(self, row: CredentialRow) -> int | None:
         """Return when a credential was last used, also when that is not written yet."""
@@ -267,16 +279,11 @@ class Credentials:
 
     def watch(self, credential_id: str, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back when a credential is revoked; returns what ends the watch."""
-        self._watchers[credential_id].add(callback)
+        return _watch(self._watchers, credential_id, callback)
 
-        def end() -> None:
-            watchers = self._watchers.get(credential_id)
-            if watchers is not None:
-                watchers.discard(callback)
-                if not watchers:
-                    del self._watchers[credential_id]
-
-        return end
+    def watch_user(self, user_id: str, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back when the role of a user may have changed; returns what ends the watch."""
+        return _watch(self._user_watchers, user_id, callback)
 
     async def flush(self) -> None:
         """Write times of last use and extended sessions."""
@@ -319,6 +326,19 @@ class Credentials:
         principal = self._known.pop(digest, None)
         if principal is not None:
             self._hashes.pop(principal.credential_id, None)
+
+
+def _watch(watching: Watchers, key: str, callback: Callable[[], None]) -> Callable[[], None]:
+    watching[key].add(callback)
+
+    def end() -> None:
+        watchers = watching.get(key)
+        if watchers is not None:
+            watchers.discard(callback)
+            if not watchers:
+                del watching[key]
+
+    return end
 
 
 def _principal(row: CredentialRow, role: str, *, owner: bool) -> Principal:

@@ -21,7 +21,7 @@ ALGORITHM = "HS256"
 
 
 class ServerSecret:
-    """The secret that this server signs with: the setting `secret_key`, else a file in the data directory."""
+    """The secret that this server signs and seals with: the setting `secret_key`, else a file in the data directory."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -42,7 +42,7 @@ class ServerSecret:
             _make(file)
         self._secret = file.read_bytes()
         if len(self._secret) < KEY_BYTES:
-            raise ValueError(f"{file} is damaged: delete it, and every token that it signed ends")
+            raise ValueError(f"{file} is damaged: delete it, and what it signed and sealed is lost")
 
     def derive(self, purpose: str) -> bytes:
         """Return a key for one purpose, so that what is signed for one never counts for another."""

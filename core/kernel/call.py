@@ -70,6 +70,10 @@ class Ended:
     how: str
     kind: CredentialKind | None
 
+    def refusal(self, message: str) -> Unauthenticated:
+        """Return the refusal of the credential, which says why to those who look."""
+        return Unauthenticated(message, ended=self.how, kind="" if self.kind is None else self.kind.name.lower())
+
 
 @dataclass(frozen=True, slots=True)
 class Cookie:
@@ -102,6 +106,7 @@ class Call:
         raw: Body as it came, for an rpc with `raw_body`.
         client_id: Names a live connection.
         sent_cookie: Returns the value of a cookie that came along, for rpcs that know a browser by more than a credential.
+        sent_header: Returns the value of a header that came along, for what is asked of few calls.
         foreign_origin: Origin of a page of another site that made the call; None for own pages and for whatever is no page.
         principal: Who calls, once the pipeline knows.
         admitted: The rpc to which the call was admitted.
@@ -126,6 +131,7 @@ class Call:
     raw: bytes | None = None
     client_id: str | None = None
     sent_cookie: Callable[[str], str | None] = lambda _name: None
+    sent_header: Callable[[str], str | None] = lambda _name: None
     foreign_origin: str | None = None
 
     principal: Principal | None = None

@@ -20,6 +20,7 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from types import TracebackType
@@ -206,6 +207,12 @@ def _within(address: Address, networks: tuple[Network, ...]) -> bool:
     return any(address in network for network in networks)
 
 
+@cache
+def _authorities() -> ssl.SSLContext:
+    """Return what verifies certificates by the system's authorities; reading them is slow, so all clients share it."""
+    return ssl.create_default_context()
+
+
 async def resolve(host: str, port: int) -> list[str]:
     """Return the addresses of a name, as the system resolves it."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -220,7 +227,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         self._resolver = resolver
         # Connections are pooled by address, but certificates are checked by name: one connection must not serve two names.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-        self._inner = httpx.AsyncHTTPTransport(verify=verify or ssl.create_default_context(), trust_env=False, limits=limits)
+        self._inner = httpx.AsyncHTTPTransport(verify=verify or _authorities(), trust_env=False, limits=limits)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request to the first checked address of its host that takes the connection."""

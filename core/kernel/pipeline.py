@@ -78,7 +78,7 @@ class IdempotencyStore(Protocol):
 
 
 class Observer(Protocol):
-    """Watches calls, for metrics and traces."""
+    """Watches calls, for metrics and logs."""
 
     def ended(self, rpc: Rpc, call: Call, code: str, seconds: float) -> None:
         """Note the end of a call."""
@@ -160,7 +160,7 @@ class Platform:
             principal = await self._in_org(principal, call)
         call.principal = principal
         if principal is not None and not gate.public:
-            _authorise(rpc, principal)
+            authorise(rpc, principal)
         call.admitted = rpc
 
     async def identify(self, call: Call) -> Principal:
@@ -185,9 +185,7 @@ class Platform:
     def _unauthenticated(self, call: Call) -> Unauthenticated:
         if not call.credential:
             return Unauthenticated("authentication required", reason=ErrorReason.CREDENTIAL_MISSING)
-        ended = self._authenticator.why_not(call.credential)
-        kind = "" if ended.kind is None else ended.kind.name.lower()
-        return Unauthenticated("invalid or expired credential", ended=ended.how, kind=kind)
+        return self._authenticator.why_not(call.credential).refusal("invalid or expired credential")
 
     async def _holder(self, call: Call) -> Principal | None:
         if not call.credential:
@@ -291,6 +289,23 @@ class Platform:
         return answer
 
 
+def authorise(rpc: Rpc, principal: Principal) -> None:
+    """Check that a caller may call an rpc that is not public: reach, scope and role.
+
+    Raises:
+        PermissionDenied: They may not.
+    """
+    gate = rpc.gate
+    if gate.personal and principal.user_id is None:
+        raise PermissionDenied("only a user can do this")
+    if principal.read_only or principal.tools is not None:
+        _require_reach(rpc, principal)
+    if gate.scope and not principal.may(gate.scope):
+        raise PermissionDenied(f"insufficient scope: {gate.scope} required", reason=ErrorReason.SCOPE_MISSING, scope=gate.scope)
+    if gate.roles and principal.role not in gate.roles:
+        raise PermissionDenied(f"{gate.roles[0]} role required", role=gate.roles[0])
+
+
 async def _validated(messages: AsyncIterator[Message[Any]]) -> AsyncIterator[Message[Any]]:
     async for message in messages:
         validate(message)
@@ -305,19 +320,6 @@ def _without_secrets(rpc: Rpc, answer: Message[Any]) -> bytes:
     for name in rpc.secrets:
         copy.clear_field(name)
     return copy.to_binary()
-
-
-def _authorise(rpc: Rpc, principal: Principal) -> None:
-    """Check what an rpc asks of its caller besides a credential."""
-    gate = rpc.gate
-    if gate.personal and principal.user_id is None:
-        raise PermissionDenied("only a user can do this")
-    if principal.read_only or principal.tools is not None:
-        _require_reach(rpc, principal)
-    if gate.scope and not principal.may(gate.scope):
-        raise PermissionDenied(f"insufficient scope: {gate.scope} required", reason=ErrorReason.SCOPE_MISSING, scope=gate.scope)
-    if gate.roles and principal.role not in gate.roles:
-        raise PermissionDenied(f"{gate.roles[0]} role required", role=gate.roles[0])
 
 
 def _require_reach(rpc: Rpc, principal: Principal) -> None:

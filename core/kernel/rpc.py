@@ -149,13 +149,14 @@ def _bind_method(service: DescService, method: DescMethod, implementation: objec
     http = _http_rules(options[ext_http] if options and ext_http in options else None)
     _check_fields(name, method, http)
     tool = options[ext_tool] if options and ext_tool in options else None
+    hints = get_type_hints(handler)
     return Rpc(
         name=name,
         service=service,
         method=method,
         surface=surface,
-        request=_check_type(name, handler, "request", method.input, streams=client_streams),
-        response=_check_type(name, handler, "return", method.output, streams=server_streams),
+        request=_check_type(name, handler, hints, "request", method.input, streams=client_streams),
+        response=_check_type(name, handler, hints, "return", method.output, streams=server_streams),
         handler=handler,
         client_streams=client_streams,
         server_streams=server_streams,
@@ -175,10 +176,9 @@ def _snake(name: str) -> str:
 
 
 def _check_type(
-    name: str, handler: Callable[..., Any], part: str, expected: DescMessage, *, streams: bool
+    name: str, handler: Callable[..., Any], hints: dict[str, Any], part: str, expected: DescMessage, *, streams: bool
 ) -> type[Message[Any]]:
     """Return the message class that a handler's annotation names, after checking it against the proto."""
-    hints = get_type_hints(handler)
     if part == "request":
         parameters = list(inspect.signature(handler).parameters)
         if len(parameters) != 2 or hints.get(parameters[1]) is not Call:  # noqa: PLR2004 - the request and the call

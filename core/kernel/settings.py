@@ -101,7 +101,8 @@ class Live(BaseModel):
     ping_seconds: float = Field(default=30.0, description="Seconds between pings on WebSockets.")
     offline_after_seconds: float = Field(
         default=60.0,
-        description="Seconds of silence after which a board is offline; one whose connection ended is told to its owner then.",
+        gt=0,
+        description="Seconds of silence after which a board is offline, of which its owner is told.",
     )
 
 
@@ -160,7 +161,9 @@ class Lab(BaseModel):
     update_folder: Path | None = Field(
         default=None, description="Folder of update bundles, which an updater may watch; `updates` in the data directory."
     )
-    github_repo: str = Field(default="", description="Project whose newest release the lab compares with; none when empty.")
+    github_repo: str = Field(
+        default="stefanposs/webmacs", description="Project whose newest release the lab compares with; none when empty."
+    )
     github_api: WebAddress = Field(default="https://api.github.com", description="Address of the API that tells its releases.")
 
 
@@ -169,6 +172,11 @@ class Plans(BaseModel):
 
     version: str = Field(default="2.2.1", description="Version that plans tell their clients, which compare it with theirs.")
     body_bytes: int = Field(default=268_435_456, ge=1024, description="Largest body of a request of the plans area, in bytes.")
+    pace_ms: int = Field(
+        default=500,
+        ge=0,
+        description="Milliseconds for which a run tells nothing but text at first, while its client draws; 0 paces nothing.",
+    )
 
 
 class Mail(BaseModel):
@@ -215,6 +223,7 @@ class Payments(BaseModel):
         default="checkout", pattern="^[a-z][a-z0-9-]{0,31}$", description="Name of the checkout server, shown on purchases."
     )
     checkout_timeout_seconds: float = Field(default=10.0, gt=0, description="Seconds that the checkout server may take.")
+    checkout_hours: float = Field(default=24.0, gt=0, description="Hours after which a checkout that nobody has paid expires.")
     webhook_tolerance_seconds: int = Field(
         default=300, gt=0, description="Seconds by which the time of a signed event may differ from the server's."
     )
@@ -233,8 +242,13 @@ class Payments(BaseModel):
 class PlanModels(BaseModel):
     """How the models of coding plans are asked."""
 
+    dev_model: bool = Field(
+        default=False, description="Whether serving starts a development model beside the server, which answers by rule."
+    )
+    dev_port: int = Field(default=0, ge=0, le=MOST_PORT, description="Its port on this machine; 0 picks a free one.")
+    dev_pace_seconds: float = Field(default=0.01, ge=0, description="Seconds between two pieces of its answers.")
     dev_url: WebAddress = Field(
-        default="", description="Address of a development model, which answers by rule; plans use it where they chose no other."
+        default="", description="Address of a development model that runs already; plans use it where they chose no other."
     )
     ollama_url: WebAddress = Field(default="http://127.0.0.1:11434/v1", description="Address of Ollama, for local models.")
     server_max_tokens: int = Field(
@@ -314,7 +328,9 @@ class Settings(BaseSettings):
         default=SecretStr(""), description="Password of the first administrator; random when empty."
     )
     secret_key: SecretStr = Field(
-        default=SecretStr(""), description="Secret that signs short-lived tokens; a file in the data directory when empty."
+        default=SecretStr(""),
+        description="Secret that signs short-lived tokens and seals secrets of webhooks, one for all servers on a database;"
+        " a file in the data directory when empty.",
     )
     oidc_enabled: bool = Field(default=False, description="Whether people of the lab may sign in through an identity provider.")
     oidc_provider_name: str = Field(default="SSO", max_length=100, description="Label of the identity provider.")
@@ -374,8 +390,9 @@ class Settings(BaseSettings):
             for name, address in doors.items():
                 if not is_loopback(split_address(address)[0]):
                     raise ValueError(f"local_mode believes everybody, so {name} must be a loopback address, not {address}")
-            if self.public_url and not is_loopback(urlsplit(self.public_url).hostname or ""):
-                raise ValueError(f"local_mode believes everybody, so there can be no public_url {self.public_url}")
+            if self.public_url:
+                # It would stand for the name by which a caller really reached the server, which is looked at.
+                raise ValueError("local_mode believes everybody, so it goes with no public_url")
         return self
 
     @classmethod

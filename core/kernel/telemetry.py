@@ -1,18 +1,16 @@
-"""What is seen of calls from outside: metrics, spans, and a line in the log for each.
+"""What is seen of calls from outside: metrics, and a line in the log for each. Spans are in `tracing.py`.
 
-All three watch the end of a call, so none costs anything while it runs. The event loop calls them, one at a time: no locks.
+Both watch the end of a call, so neither costs anything while it runs. The event loop calls them, one at a time: no locks.
 """
 
 from __future__ import annotations
 
-import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 
 import structlog
-from opentelemetry import trace
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -34,8 +32,6 @@ BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1
 
 METRICS_TYPE = CONTENT_TYPE_LATEST
 """Content-Type of rendered metrics."""
-
-NANOSECONDS = 1_000_000_000
 
 log = structlog.get_logger("busbar.access")
 
@@ -93,39 +89,6 @@ def _cumulative(buckets: list[int]) -> Iterator[tuple[str, float]]:
     return zip(bounds, map(float, accumulate(buckets)), strict=True)
 
 
-class CallSpans:
-    """Makes an OpenTelemetry span of each call, below the span that is current when the call ends.
-
-    The span is written afterwards with the call's own times: a call that nobody traces pays nothing, and streams, whose parts
-    run in changing contexts, get whole spans.
-    """
-
-    def __init__(self, tracer: trace.Tracer | None = None) -> None:
-        self._tracer = tracer or trace.get_tracer("busbar")
-
-    def ended(self, rpc: Rpc, call: Call, code: str, seconds: float) -> None:
-        """Write the span of a call."""
-        end = time.time_ns()
-        service, _, method = rpc.name.partition("/")
-        span = self._tracer.start_span(
-            rpc.name,
-            kind=trace.SpanKind.SERVER,
-            start_time=end - int(seconds * NANOSECONDS),
-            attributes={
-                "rpc.system": "busbar",
-                "rpc.service": service,
-                "rpc.method": method,
-                "busbar.door": call.door,
-                "busbar.request_id": call.request_id,
-                "busbar.code": code,
-            },
-        )
-        if code != "OK":
-            span.set_attribute("error.type", code)
-            span.set_status(trace.Status(trace.StatusCode.ERROR))
-        span.end(end)
-
-
 class AccessLog:
     """Logs one line for each call. Neither the request nor the path is in it, since both may hold secrets."""
 
@@ -149,8 +112,6 @@ class AccessLog:
 def observers(settings: Settings, metrics: CallMetrics = METRICS) -> tuple[Observer, ...]:
     """Return what watches the calls of a server with these settings."""
     chosen: list[Observer] = [metrics]
-    if settings.traces:
-        chosen.append(CallSpans())
     if settings.access_log:
         chosen.append(AccessLog())
     return tuple(chosen)

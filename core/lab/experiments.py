@@ -18,8 +18,8 @@ from core.lab.erasing import Erasing
 from core.lab.event_directory import EventDirectory
 from core.lab.experiment_csv import CSV, ExperimentCsv, disposition
 from core.lab.experiment_directory import KIND, ExperimentDirectory, KnownExperiment
+from core.lab.hooks import Webhooks
 from core.lab.ids import already_exists, new_public_id, not_found
-from core.lab.ingest import Hooks
 from core.lab.log_book import LogBook
 from core.lab.paging import page_of, read_page
 from core.signals.service import Signals
@@ -59,7 +59,7 @@ class ExperimentService:
         *,
         erasing: Erasing,
         clock: Clock,
-        hooks: Hooks | None = None,
+        hooks: Webhooks,
     ) -> None:
         self._database = database
         self._signals = signals
@@ -184,8 +184,7 @@ class ExperimentService:
         """Log what happened, and tell webhooks, as part of the unit of work that makes it happen."""
         word = "started" if kind == STARTED else "stopped"
         self._book.write(session, row.org_id, user_id, f"Experiment '{row.name}' {word}.")
-        if self._hooks is not None:
-            await self._hooks.dispatch(session, row.org_id, kind, {"experiment": row.name})
+        await self._hooks.dispatch(session, row.org_id, kind, {"experiment": row.name})
 
 
 def _of(org_id: str) -> SelectOfScalar[RecordingRow]:

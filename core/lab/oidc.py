@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
 import orjson
-from authlib.oauth2.auth import ClientAuth
-from authlib.oauth2.rfc6749 import parameters
-from authlib.oauth2.rfc7636 import create_s256_code_challenge  # pyright: ignore[reportUnknownVariableType] - has no types
-from joserfc import jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
 
 from core.kernel.clock import MICROSECONDS, Clock
 from core.kernel.http import AddressPolicy, OutgoingClient, OutgoingError
@@ -22,14 +15,6 @@ from core.kernel.settings import Settings
 DISCOVERY = "/.well-known/openid-configuration"
 DISCOVERY_US = 3600 * MICROSECONDS
 TIMEOUT_SECONDS = 10.0
-LEEWAY_SECONDS = 60
-ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
-"""How ID tokens may be signed: with a key that only the provider has."""
-
-# The library has no types.
-_grant_uri = cast("Callable[..., str]", parameters.prepare_grant_uri)
-_token_request = cast("Callable[..., str]", parameters.prepare_token_request)
-_challenge = cast("Callable[[str], str]", create_s256_code_challenge)
 
 # The address of the provider is chosen by who runs the server, so it may lie in any network.
 _EVERYWHERE = AddressPolicy(("0.0.0.0/0", "::/0"))
@@ -73,17 +58,10 @@ class Provider:
 
     async def authorize_url(self, state: str, verifier: str, redirect_uri: str) -> str:
         """Return where a browser begins. Raises ProviderFailed."""
+        from core.lab import oidc_messages  # noqa: PLC0415 - brings cryptography, which takes 12 MiB
+
         url = await self._endpoint("authorization_endpoint", "authorization")
-        return _grant_uri(
-            url,
-            self._settings.oidc_client_id,
-            "code",
-            redirect_uri,
-            self._settings.oidc_scopes,
-            state,
-            code_challenge=_challenge(verifier),
-            code_challenge_method="S256",
-        )
+        return oidc_messages.authorize_url(url, self._settings, state, verifier, redirect_uri)
 
     async def identify(self, code: str, verifier: str, redirect_uri: str) -> dict[str, Any]:
         """Return what the provider says of the user for whom it issued a code. Raises ProviderFailed."""
@@ -95,14 +73,11 @@ class Provider:
         return claims
 
     async def _exchange(self, code: str, verifier: str, redirect_uri: str) -> dict[str, Any]:
+        from core.lab import oidc_messages  # noqa: PLC0415 - brings cryptography, which takes 12 MiB
+
         url = await self._endpoint("token_endpoint", "token exchange")
-        secret = self._settings.oidc_client_secret.get_secret_value()
-        auth: Any = ClientAuth(self._settings.oidc_client_id, secret, "client_secret_basic" if secret else "none")
-        form = _token_request("authorization_code", "", redirect_uri, code=code, code_verifier=verifier)
-        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
-        prepared: tuple[str, dict[str, str], str] = auth.prepare("POST", url, headers, form)
-        url, headers, body = prepared
-        tokens = await self._json("POST", url, headers, "SSO token exchange failed", body.encode())
+        url, headers, body = oidc_messages.token_request(url, self._settings, code, verifier, redirect_uri)
+        tokens = await self._json("POST", url, headers, "SSO token exchange failed", body)
         if not isinstance(tokens.get("access_token"), str):
             raise ProviderFailed("SSO token exchange failed: the identity provider gave no access token.")
         return tokens
@@ -112,24 +87,17 @@ class Provider:
         return await self._json("GET", url, {"Authorization": f"Bearer {token}"}, "Reading the user information failed")
 
     async def _id_token_subject(self, token: str) -> str:
-        """Return whom an ID token is about, after checking who issued it, for whom, and until when."""
+        """Return whom a valid ID token is about. Raises ProviderFailed."""
+        from core.lab import oidc_messages  # noqa: PLC0415 - brings cryptography, which takes 12 MiB
+
         url = await self._endpoint("jwks_uri", "token exchange")
         keys = await self._json("GET", url, {}, "SSO token exchange failed")
+        now = self._clock.now_us() // MICROSECONDS
+        client = self._settings.oidc_client_id
         try:
-            checked = jwt.decode(token, KeySet.import_key_set(cast("Any", keys)), algorithms=ALGORITHMS).claims
-            now = self._clock.now_us() // MICROSECONDS
-            registry = jwt.JWTClaimsRegistry(
-                now=now,
-                leeway=LEEWAY_SECONDS,
-                iss={"essential": True, "values": self._issuers},
-                aud={"essential": True, "value": self._settings.oidc_client_id},
-                exp={"essential": True},
-                sub={"essential": True},
-            )
-            registry.validate(checked)
-        except (JoseError, ValueError, TypeError) as error:
+            return oidc_messages.subject_of(token, keys, issuers=self._issuers, client_id=client, now=now)
+        except ValueError as error:
             raise ProviderFailed("SSO token exchange failed: the ID token is not valid.") from error
-        return str(checked["sub"])
 
     @property
     def _issuers(self) -> list[str]:

@@ -210,7 +210,9 @@ def _unpack(file: Path, target: Path) -> None:
         unpack(file, target)
     except Exception as error:
         log.exception("wheel was not unpacked", file=file.name)
-        raise Internal(f"Plugin install failed: {type(error).__name__}") from error
+        # What the system says of a full disk is of use, and names no file.
+        reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+        raise Internal(f"Plugin install failed: {reason}") from error
 
 
 def _clean(staging: Path, packages: Path, kept: set[str]) -> None:

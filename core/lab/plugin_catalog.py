@@ -19,12 +19,13 @@ from sqlmodel import col, select
 
 from core.lab.plugin_api import DevicePlugin, PluginMeta
 from core.lab.plugin_drivers import Driver, LocalDriver, Place, PluginFailed, ProcessDriver, describe
+from core.lab.plugin_revpi import RevPiPlugin
 from core.lab.plugin_simulated import SimulatedPlugin
 from core.lab.plugin_system import SystemPlugin
 from core.lab.plugin_tables import PackagePluginRow, PackageRow
 from core.storage.database import Database
 
-BUNDLED: tuple[type[DevicePlugin], ...] = (SimulatedPlugin, SystemPlugin)
+BUNDLED: tuple[type[DevicePlugin], ...] = (RevPiPlugin, SimulatedPlugin, SystemPlugin)
 """Plugins of Busbar, by id."""
 
 log = structlog.get_logger("busbar.lab")

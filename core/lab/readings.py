@@ -15,9 +15,14 @@ class Readings:
         self._told_us: dict[str, int] = {}
 
     def due(self, event_id: str, now_us: int) -> bool:
-        """Whether a reading is to be told now; it counts as told from here on."""
+        """Whether a reading is to be told now."""
         told = self._told_us.get(event_id)
-        if told is not None and 0 <= now_us - told < EVERY_US:
-            return False
+        return told is None or not 0 <= now_us - told < EVERY_US
+
+    def told(self, event_id: str, now_us: int) -> None:
+        """Count a reading as told."""
         self._told_us[event_id] = now_us
-        return True
+
+    def forget(self, event_id: str) -> None:
+        """Take back that a reading was told."""
+        self._told_us.pop(event_id, None)

@@ -1,10 +1,10 @@
-"""Rules at work. Values are compared in memory; storage is asked only when a rule is about to fire."""
+"""Rules at work. Values are compared in memory; storage is asked only when a rule is about to fire: see `effects`."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import structlog
@@ -14,7 +14,6 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from core.kernel.clock import MICROSECONDS, Clock
 from core.lab.conditions import Condition
-from core.lab.event_directory import KnownEvent
 from core.lab.hooks import THRESHOLD_EXCEEDED, Webhooks
 from core.lab.log_book import LogBook
 from core.lab.rules_tables import RuleRow
@@ -23,7 +22,7 @@ from core.storage.database import Database
 # One statement both asks and sets, so of any number that try at once only one fires.
 _CLAIM = text("""
 UPDATE lab_rule SET last_triggered_us = :now
-WHERE id = :id AND enabled AND (
+WHERE public_id = :id AND enabled AND (
     cooldown_seconds = 0 OR last_triggered_us IS NULL
     OR last_triggered_us <= :now - CAST(cooldown_seconds AS BIGINT) * 1000000
 )
@@ -36,7 +35,7 @@ log = structlog.get_logger("busbar.lab")
 class KnownRule:
     """What the engine needs of a rule that is enabled."""
 
-    id: int
+    public_id: str
     org_id: str
     user_id: str
     name: str
@@ -51,7 +50,7 @@ class KnownRule:
     def of(cls, row: RuleRow) -> KnownRule:
         """Return the rule of a row."""
         return cls(
-            row.id or 0,
+            row.public_id,
             row.org_id,
             row.user_id,
             row.name,
@@ -66,15 +65,6 @@ class KnownRule:
     def due(self, now_us: int) -> bool:
         """Whether it may fire, as far as memory knows."""
         return not self.cooldown_us or self.last_us is None or self.last_us <= now_us - self.cooldown_us
-
-
-@dataclass(frozen=True, slots=True)
-class Firing:
-    """A rule, the value that met it, and when."""
-
-    rule: KnownRule
-    value: float
-    at_us: int
 
 
 class RuleEngine:
@@ -120,64 +110,62 @@ class RuleEngine:
         """Learn that the rules of a user are gone."""
         await self.refresh(org_id)
 
-    async def evaluate(self, org_id: str, event: KnownEvent, value: float, at_us: int) -> None:
-        """Compare the last value of an event that a commit stored, and fire. A failure is logged and never raised."""
-        firings = list(self.due(org_id, event, value, at_us))
-        if firings:
-            await self.fire(firings)
+    def due(self, org_id: str, event_id: str, value: float) -> list[KnownRule]:
+        """Return the rules of an event that a value meets and that do not rest, as far as memory knows."""
+        rules = self._rules.get(org_id, {}).get(event_id, ())
+        now = self._clock.now_us() if rules else 0
+        return [rule for rule in rules if rule.due(now) and rule.condition.met_by(value)]
 
-    def due(self, org_id: str, event: KnownEvent, value: float, at_us: int) -> Iterator[Firing]:
-        """Yield what is to fire. A rule with a cooldown counts as fired from here on, so that it is not asked for again."""
-        now = self._clock.now_us()
-        for rule in self._rules.get(org_id, {}).get(event.public_id, ()):
-            if rule.due(now) and rule.condition.met_by(value):
-                rule.last_us = now
-                yield Firing(rule, value, at_us)
+    def rest(self, org_id: str, rule_id: str) -> None:
+        """Let a rule count as fired from here on, so that it is not asked for again."""
+        rule = self._find(org_id, rule_id)
+        if rule is not None:
+            rule.last_us = self._clock.now_us()
 
-    async def fire(self, firings: Sequence[Firing]) -> None:
-        """Do what rules say that are due, in one transaction. A failure is logged and never raised."""
-        stale: set[str] = set()
-        try:
-            async with self._database.unit_of_work() as session:
-                # In one order everywhere, so that no two transactions wait for each other.
-                for firing in sorted(firings, key=lambda firing: firing.rule.id):
-                    if not await self._claim(session, firing.rule):
-                        stale.add(firing.rule.org_id)
-                        continue
-                    await self._act(session, firing)
-        except Exception:
-            # The points are stored and their sender was answered, or waits for that: a rule must not turn it into a failure.
-            log.exception("rules could not fire", rules=[firing.rule.name for firing in firings])
-            stale = {firing.rule.org_id for firing in firings}
-        await self._reread(stale)
+    async def fire(self, session: AsyncSession, org_id: str, rule_id: str, value: float, at_us: int) -> bool:
+        """Let a rule fire in the caller's unit of work; False when it rests, against what memory said.
 
-    async def _reread(self, org_ids: Iterable[str]) -> None:
-        """Bring memory up to date where it was wrong about when a rule fired last."""
+        One that was deleted or disabled meanwhile does nothing.
+        """
+        rule = self._find(org_id, rule_id)
+        if rule is None:
+            return True
+        if not await self._claim(session, rule):
+            return False
+        await self._act(session, rule, value, at_us)
+        return True
+
+    async def reread(self, org_ids: Iterable[str]) -> None:
+        """Bring memory up to date where it was wrong about when a rule fired last. Never raises."""
         for org_id in org_ids:
             try:
                 await self.refresh(org_id)
             except Exception:
                 log.exception("rules could not be read")
 
+    def _find(self, org_id: str, rule_id: str) -> KnownRule | None:
+        rules = self._rules.get(org_id, {}).values()
+        return next((rule for of_event in rules for rule in of_event if rule.public_id == rule_id), None)
+
     async def _claim(self, session: AsyncSession, rule: KnownRule) -> bool:
         connection = await session.connection()
-        claimed = await connection.execute(_CLAIM, {"id": rule.id, "now": self._clock.now_us()})
+        claimed = await connection.execute(_CLAIM, {"id": rule.public_id, "now": self._clock.now_us()})
         return claimed.rowcount == 1
 
-    async def _act(self, session: AsyncSession, firing: Firing) -> None:
-        rule, condition = firing.rule, firing.rule.condition
+    async def _act(self, session: AsyncSession, rule: KnownRule, value: float, at_us: int) -> None:
+        condition = rule.condition
         if rule.action_type == "log":
-            content = f"Rule '{rule.name}' triggered: value {firing.value!r} {condition} (event {rule.event_id})."
+            content = f"Rule '{rule.name}' triggered: value {value!r} {condition} (event {rule.event_id})."
             self._book.write(session, rule.org_id, rule.user_id, content, "warning")
             return
         payload = {
             "sensor": rule.event_id,
-            "value": firing.value,
+            "value": value,
             "rule": rule.name,
             "operator": condition.operator,
             "threshold": condition.threshold,
         }
-        await self._webhooks.dispatch(session, rule.org_id, rule.webhook_event_type, payload, firing.at_us)
+        await self._webhooks.dispatch(session, rule.org_id, rule.webhook_event_type, payload, at_us)
 
 
 def _by_event(rows: Iterable[RuleRow]) -> dict[str, tuple[KnownRule, ...]]:

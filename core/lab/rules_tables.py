@@ -37,13 +37,33 @@ class RuleRow(SQLModel, table=True):
     created_us: int = Field(sa_type=BigInteger)
 
 
+class EffectRow(SQLModel, table=True):
+    """Something that is to follow from a stored value. It comes with the value and goes with what followed.
+
+    Attributes:
+        kind: `rule` or `reading`.
+        subject: Public id of the rule that is met, or of the event that was read. It may be gone.
+        at_us: When it happened.
+    """
+
+    __tablename__ = "lab_effect"  # pyright: ignore[reportAssignmentType] - SQLModel takes a plain name
+
+    id: str = Field(primary_key=True, max_length=32)
+    org_id: str = Field(foreign_key="org.id", max_length=64)
+    kind: str = Field(max_length=16)
+    subject: str = Field(max_length=36)
+    value: float = Field(sa_type=Double)
+    at_us: int = Field(sa_type=BigInteger)
+    created_us: int = Field(sa_type=BigInteger, index=True)
+
+
 class WebhookRow(SQLModel, table=True):
     """A webhook. Its deliveries are side effects in the outbox.
 
     Attributes:
         url_hash: SHA-256 of the address, in hex: one webhook of an organisation has it. The address itself may be too long
             for an index.
-        secret: Signs, so it is kept as it is; never shown and never logged.
+        secret: Signs; sealed (see `webhook_secrets`), never shown and never logged.
         previous_secret: Signs beside it until `previous_until_us`.
         events: JSON array of the kinds that it is told.
     """
@@ -57,8 +77,8 @@ class WebhookRow(SQLModel, table=True):
     user_id: str = Field(max_length=64, index=True)
     url: str = Field(max_length=2048)
     url_hash: str = Field(max_length=64)
-    secret: str | None = Field(default=None, max_length=255, repr=False)
-    previous_secret: str | None = Field(default=None, max_length=255, repr=False)
+    secret: str | None = Field(default=None, repr=False)
+    previous_secret: str | None = Field(default=None, repr=False)
     previous_until_us: int | None = Field(default=None, sa_type=BigInteger)
     events: str
     enabled: bool = True

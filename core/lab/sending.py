@@ -8,10 +8,12 @@ from collections.abc import Mapping
 
 from sqlmodel import col, select
 
+from core.identity.sealing import SealBrokenError
 from core.kernel.clock import MICROSECONDS, Clock
 from core.kernel.http import AddressPolicy, AddressRefused, OutgoingClient, OutgoingError, OutgoingTimeout
 from core.kernel.settings import Outgoing
 from core.lab.rules_tables import WebhookRow
+from core.lab.webhook_secrets import WebhookSecrets
 from core.outbox.delivery import AttemptFailed, Backoff, Delivery, Handler, PermanentFailure
 from core.storage.database import Database
 
@@ -27,8 +29,11 @@ MARGIN_SECONDS = 5.0
 class WebhookSender:
     """Posts deliveries. The address of a webhook is read anew for each attempt, and so is its secret."""
 
-    def __init__(self, database: Database, clock: Clock, settings: Outgoing, *, seconds: float = SECONDS) -> None:
+    def __init__(
+        self, database: Database, secrets: WebhookSecrets, clock: Clock, settings: Outgoing, *, seconds: float = SECONDS
+    ) -> None:
         self._database = database
+        self._secrets = secrets
         self._clock = clock
         policy = AddressPolicy.of(settings)
         self._client = OutgoingClient(policy, seconds=seconds, max_bytes=MOST_ANSWER_BYTES)
@@ -75,15 +80,25 @@ class WebhookSender:
         return hook
 
     def _signed(self, hook: WebhookRow, body: bytes) -> Mapping[str, str]:
-        """Return the time of an attempt and its signatures."""
+        """Return the time of an attempt and its signatures.
+
+        Raises:
+            AttemptFailed: A secret cannot be opened: nothing is sent without the signature that is expected.
+        """
         now = self._clock.now_us()
         stamp = str(now // MICROSECONDS)
         text = body if hook.signature_style == "body" else stamp.encode() + b"." + body
         headers = {"X-Webhook-Timestamp": stamp}
-        if hook.secret:
-            headers["X-Webhook-Signature"] = signature(hook.secret, text)
-        if hook.previous_secret and (hook.previous_until_us or 0) > now:
-            headers["X-Webhook-Signature-Previous"] = signature(hook.previous_secret, text)
+        rotating = (hook.previous_until_us or 0) > now
+        try:
+            secret = self._secrets.open(hook.public_id, hook.secret)
+            previous = self._secrets.open(hook.public_id, hook.previous_secret) if rotating else None
+        except SealBrokenError as error:
+            raise AttemptFailed("The secret of the webhook cannot be opened: set it anew") from error
+        if secret:
+            headers["X-Webhook-Signature"] = signature(secret, text)
+        if previous:
+            headers["X-Webhook-Signature-Previous"] = signature(previous, text)
         return headers
 
 

@@ -16,6 +16,7 @@ from core.lab.bundles import Bundles
 from core.lab.dashboards import DashboardService
 from core.lab.datapoint_messages import Presenter
 from core.lab.datapoints import DatapointService
+from core.lab.effects import Effects
 from core.lab.erasing import Erasing
 from core.lab.event_directory import EventDirectory
 from core.lab.event_keeper import EventKeeper
@@ -54,6 +55,7 @@ from core.lab.stream import StreamService
 from core.lab.tokens import TokenService
 from core.lab.users import UserService
 from core.lab.users_gone import UsersGone
+from core.lab.webhook_secrets import WebhookSecrets
 from core.lab.webhooks import WebhookService
 from gen.busbar.lab.v1 import (
     auth_pb,
@@ -85,7 +87,7 @@ class _Parts:
     experiments: ExperimentDirectory
     hooks: Webhooks
     engine: RuleEngine
-    readings: Readings
+    effects: Effects
     users_gone: UsersGone
     events_gone: EventsGone
 
@@ -100,14 +102,17 @@ def services(found: Foundations) -> Bound:
 def _parts(found: Foundations) -> _Parts:
     database, signals, clock = found.database, found.signals, found.clock
     book = LogBook(clock)
-    hooks = found.keep(Webhooks(database, found.outbox, clock))
+    hooks, readings = found.keep(Webhooks(database, found.outbox, clock)), Readings()
+    events, experiments = found.keep(EventDirectory(database, signals)), found.keep(ExperimentDirectory(database))
+    engine = found.keep(RuleEngine(database, hooks, book, clock))
+    watch = PointsWatch(signals, events, engine, hooks, readings, clock)
     return _Parts(
         book,
-        found.keep(EventDirectory(database, signals)),
-        found.keep(ExperimentDirectory(database)),
+        events,
+        experiments,
         hooks,
-        found.keep(RuleEngine(database, hooks, book, clock)),
-        Readings(),
+        engine,
+        found.keep(Effects(database, signals, watch, engine, hooks, readings=readings, clock=clock)),
         UsersGone(),
         EventsGone(),
     )
@@ -151,11 +156,11 @@ def _single_sign_on(found: Foundations, parts: _Parts, members: Members, tokens:
 def _reactions(found: Foundations, parts: _Parts) -> Bound:
     """Build what reacts to values: rules, webhooks and dashboards."""
     database, signals, clock, engine = found.database, found.signals, found.clock, parts.engine
-    found.keep(PointsWatch(signals, parts.events, engine, parts.hooks, parts.readings, clock))
-    found.handle(KIND, found.keep(WebhookSender(database, clock, found.settings.outgoing)).handler)
+    secrets = found.keep(WebhookSecrets(database, found.secret))
+    found.handle(KIND, found.keep(WebhookSender(database, secrets, clock, found.settings.outgoing)).handler)
     found.keep(HealthWatch(found.health, database, parts.hooks))
     rules = RuleService(database, signals, parts.events, parts.experiments, engine, clock)
-    webhooks = WebhookService(database, found.outbox, parts.hooks, clock)
+    webhooks = WebhookService(database, found.outbox, parts.hooks, secrets, clock)
     dashboards = DashboardService(database, parts.events, clock)
     parts.events_gone.on_forget(rules.forget_events, engine.refresh)
     parts.events_gone.on_forget(dashboards.forget_events)
@@ -181,9 +186,7 @@ def _measuring(found: Foundations, parts: _Parts) -> Bound:
     parts.users_gone.on_forget(service.forget_user, service.user_forgotten)
     parts.users_gone.on_forget(keeper.forget_user, keeper.user_forgotten)
     presenter = Presenter(events, experiments)
-    ingest = found.keep(
-        LabIngest(database, signals, events, experiments, clock, readings=parts.readings, hooks=hooks, rules=parts.engine)
-    )
+    ingest = found.keep(LabIngest(signals, events, experiments, clock, parts.effects))
     latest = LatestDatapoints(signals, events, presenter)
     live = LiveDatapoints(signals, events, presenter, found.bus, clock)
     return [
@@ -191,7 +194,7 @@ def _measuring(found: Foundations, parts: _Parts) -> Bound:
         (events_pb.desc().services[0], EventService(database, signals, events, keeper)),
         (experiments_pb.desc().services[0], service),
         (datapoints_pb.desc().services[0], DatapointService(signals, events, ingest, latest, presenter, clock)),
-        (stream_pb.desc().services[0], StreamService(live, ingest)),
+        (stream_pb.desc().services[0], StreamService(live, ingest, found.credentials, clock)),
     ]
 
 

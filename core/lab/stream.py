@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any, Literal, cast
 
 from protobuf import Oneof
 
+from core.identity.credentials import Credentials
+from core.identity.lifeline import Lifeline
 from core.kernel.call import Call
+from core.kernel.clock import Clock
 from core.kernel.errors import DomainError
 from core.lab.ingest import LabIngest
 from core.lab.live_datapoints import LiveDatapoints
@@ -43,37 +45,43 @@ Frame = (
 class StreamService:
     """Talks with watchers and controllers."""
 
-    def __init__(self, live: LiveDatapoints, ingest: LabIngest) -> None:
+    def __init__(self, live: LiveDatapoints, ingest: LabIngest, credentials: Credentials, clock: Clock) -> None:
         self._live = live
         self._ingest = ingest
+        self._credentials = credentials
+        self._clock = clock
 
     async def watch_datapoints(
         self, requests: AsyncIterator[WatchDatapointsRequest], call: Call
     ) -> AsyncIterator[WatchDatapointsResponse]:
-        """Tell datapoints until the watcher goes."""
+        """Tell datapoints until the watcher goes, or may not watch any more."""
         out: Mailbox[Frame] = Mailbox(READY_FRAMES)
         # Before the welcome: whoever has read it misses nothing.
         reader = self._live.watch(call.caller.org_id)
-        tasks = [asyncio.create_task(_tell(reader, out)), asyncio.create_task(_answer(requests, out))]
+        lifeline = Lifeline(self._credentials, self._clock, call, out)
+        lifeline.start(partial(_tell, reader, out), partial(_answer, requests, out))
         try:
             yield WatchDatapointsResponse(frame=Oneof(field="connected", value=StreamConnected(message=WELCOME)))
             async for frame in out:
                 yield WatchDatapointsResponse(frame=frame)
         finally:
             reader.close()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await lifeline.stop()
 
     async def send_datapoints(
         self, requests: AsyncIterator[SendDatapointsRequest], call: Call
     ) -> AsyncIterator[SendDatapointsResponse]:
-        """Store batches until the controller goes."""
-        async with aclosing(self._refusals(requests, call)) as refusals:
+        """Store batches until the controller goes, or may not send any more."""
+        refusals: Mailbox[str] = Mailbox(READY_FRAMES)
+        lifeline = Lifeline(self._credentials, self._clock, call, refusals)
+        lifeline.start(partial(self._take, requests, call, refusals))
+        try:
             async for refusal in refusals:
                 yield SendDatapointsResponse(frame=Oneof(field="error", value=StreamRefusal(message=refusal)))
+        finally:
+            await lifeline.stop()
 
-    async def _refusals(self, requests: AsyncIterator[SendDatapointsRequest], call: Call) -> AsyncGenerator[str]:
+    async def _take(self, requests: AsyncIterator[SendDatapointsRequest], call: Call, refusals: Mailbox[str]) -> None:
         async for request in requests:
             batch: dict[str, Any] = {} if request.frame is None else request.frame.value.to_python()
             try:
@@ -81,7 +89,8 @@ class StreamService:
             except DomainError as error:
                 refusal = error.message
             if refusal is not None:
-                yield refusal
+                await refusals.put(refusal)
+        refusals.close()
 
     async def _store(self, org_id: str, given: object) -> str | None:
         """Store a batch; return why it is refused."""

@@ -84,7 +84,7 @@ class UserService:
                 raise not_found("User", user_id)
             await self._gone.forget(session, org_id, user_id)
             ended = await self._members.remove(session, org_id, member)
-        self._credentials.drop(ended)
+        self._credentials.drop(ended, "ownerless")
         self._credentials.reread_user(user_id)
         await self._gone.committed(org_id, user_id)
         return StatusResponse(status="success", message="User successfully deleted.")

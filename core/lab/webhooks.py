@@ -19,6 +19,7 @@ from core.lab.ids import already_exists, new_public_id, not_found
 from core.lab.owners import owner_of
 from core.lab.paging import page_of, read_page
 from core.lab.rules_tables import WebhookRow
+from core.lab.webhook_secrets import WebhookSecrets
 from core.outbox.outbox import Outbox
 from core.outbox.tables import DEAD_LETTER, DELIVERED, LEASED, PENDING, OutboxRow
 from core.storage.database import Database
@@ -47,10 +48,11 @@ STATES = {"pending": (PENDING, LEASED), "delivered": (DELIVERED,), "dead_letter"
 class WebhookService:
     """Keeps webhooks and shows what became of their deliveries."""
 
-    def __init__(self, database: Database, outbox: Outbox, webhooks: Webhooks, clock: Clock) -> None:
+    def __init__(self, database: Database, outbox: Outbox, webhooks: Webhooks, secrets: WebhookSecrets, clock: Clock) -> None:
         self._database = database
         self._outbox = outbox
         self._webhooks = webhooks
+        self._secrets = secrets
         self._clock = clock
 
     async def list_webhooks(self, request: ListWebhooksRequest, call: Call) -> ListWebhooksResponse:
@@ -63,14 +65,14 @@ class WebhookService:
 
     async def create_webhook(self, request: CreateWebhookRequest, call: Call) -> StatusResponse:
         """Make a webhook of the caller's organisation."""
-        org_id = call.caller.org_id
+        org_id, public_id = call.caller.org_id, new_public_id()
         row = WebhookRow(
-            public_id=new_public_id(),
+            public_id=public_id,
             org_id=org_id,
             user_id=owner_of(call, "a webhook"),
             url=request.url,
             url_hash=_hash(request.url),
-            secret=request.secret or None,
+            secret=self._secrets.seal(public_id, request.secret or None),
             events=json.dumps(list(request.events)),
             enabled=request.enabled if request.has_field("enabled") else True,
             signature_style=request.signature_style or "timestamped",
@@ -105,13 +107,14 @@ class WebhookService:
         return StatusResponse(status="success", message="Webhook successfully updated.")
 
     def _rotate(self, row: WebhookRow, secret: str | None) -> None:
-        """Set a new secret. The one before signs beside it for a while, unless signing ends."""
-        if secret is None:
+        """Set a new secret. The one before, if it can be read, signs beside it for a while, unless signing ends."""
+        before = self._secrets.readable(row)
+        if secret is None or before is None:
             row.previous_secret = row.previous_until_us = None
-        elif row.secret is not None and row.secret != secret:
+        elif before != secret:
             row.previous_secret = row.secret
             row.previous_until_us = self._clock.now_us() + ROTATION_US
-        row.secret = secret
+        row.secret = self._secrets.seal(row.public_id, secret)
 
     async def delete_webhook(self, request: DeleteWebhookRequest, call: Call) -> StatusResponse:
         """Delete a webhook with its deliveries."""

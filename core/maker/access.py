@@ -57,14 +57,25 @@ class ProjectAccess:
         """Let a further rule give roles, such as a teacher's view of what a student has handed in."""
         self._grants.append(grant)
 
-    async def seat(self, session: AsyncSession, project_id: str, caller: Principal, least: Role = Role.NONE) -> Seat:
+    async def seat(
+        self,
+        session: AsyncSession,
+        project_id: str,
+        caller: Principal,
+        least: Role = Role.NONE,
+        *,
+        to_change: bool = False,
+    ) -> Seat:
         """Return a project and the caller's role in it. Agent keys act for their user.
+
+        With `to_change` the project is held until the unit of work ends, and only then the role is read: of a change and the
+        removal of who makes it, one comes after the other, and a change that comes after is refused.
 
         Raises:
             NotFound: There is no such project, or the caller may not know of it.
             PermissionDenied: The caller sees the project but has too small a role.
         """
-        project = await session.get(ProjectRow, project_id)
+        project = await session.get(ProjectRow, project_id, with_for_update=to_change, populate_existing=to_change)
         if project is None:
             raise project_not_found(project_id)
         role = await self._role(session, project, caller.user_id)

@@ -74,7 +74,7 @@ class ArtifactService:
             await self._blobs.keep(arrived)
             try:
                 async with self._database.unit_of_work() as session:
-                    board_type = await self._require_room(session, first.project_id, caller)
+                    board_type = await self._require_room(session, first.project_id, caller, to_change=True)
                     row = ArtifactRow(
                         id=new_id("art_"),
                         project_id=first.project_id,
@@ -92,9 +92,9 @@ class ArtifactService:
                 raise
         return row
 
-    async def _require_room(self, session: AsyncSession, project_id: str, caller: Principal) -> str:
+    async def _require_room(self, session: AsyncSession, project_id: str, caller: Principal, *, to_change: bool = False) -> str:
         """Check that the caller may add an artifact, and return the kind of hardware of the project."""
-        seat = await self._access.seat(session, project_id, caller, Role.EDITOR)
+        seat = await self._access.seat(session, project_id, caller, Role.EDITOR, to_change=to_change)
         counted = select(func.count()).select_from(ArtifactRow).where(col(ArtifactRow.project_id) == project_id)
         used = (await session.exec(counted)).one()
         if used >= self._quotas.artifacts:
@@ -132,7 +132,7 @@ class ArtifactService:
         """Delete an artifact, and its bytes unless another artifact has the same."""
         async with self._blobs.changing():
             async with self._database.unit_of_work() as session:
-                await self._access.seat(session, request.project_id, call.caller, Role.EDITOR)
+                await self._access.seat(session, request.project_id, call.caller, Role.EDITOR, to_change=True)
                 # Locked, so that nobody pushes it to a board meanwhile.
                 row = await _find(session, request.project_id, request.artifact_id, lock=True)
                 under_way = select(OtaJobRow.id).where(

@@ -39,7 +39,7 @@ class Attachments:
             NotFound: The caller cannot see the project.
             PermissionDenied: The caller is neither its owner nor an editor.
         """
-        seat = await self.access.seat(session, project_id, caller, Role.EDITOR)
+        seat = await self.access.seat(session, project_id, caller, Role.EDITOR, to_change=True)
         now = self._clock.now_us()
         values = {"project_id": project_id, "board_id": board_id, "attached_us": now}
         made = (await (await session.connection()).execute(_ATTACH, values)).rowcount > 0

@@ -314,6 +314,10 @@ class BoardService:
         for listener in self._leaving:
             listener(board, now)
 
+    def left_since(self, device_id: int, at_us: int) -> bool:
+        """Whether the connection of a board has ended since a time."""
+        return self._left.get(device_id, 0) >= at_us
+
     def heard_since(self, device_id: int, at_us: int) -> bool:
         """Whether a board is connected, or was heard from after a time."""
         return self._signals.online(device_id) or (self.last_seen_us(device_id) or 0) > at_us

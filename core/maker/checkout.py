@@ -2,7 +2,7 @@
 
     POST {checkout_url}/checkouts                      starts a checkout; the header Idempotency-Key is the purchase's id,
                                                        and the same key always brings the same checkout
-        {"purchaseId", "title", "amountCents", "currency", "webhookUrl"}
+        {"purchaseId", "title", "amountCents", "currency", "webhookUrl", "expiresAt"}
         -> 200 or 201 {"id", "url"}                    its id, and where the buyer pays
     POST {checkout_url}/checkouts/{id}/refund          pays the money back, all of it; once, however often it is asked
         {"purchaseId"}
@@ -15,7 +15,8 @@
 Both sides sign what they send with the secret they share, as Standard Webhooks do: `webhook-id` names the message and stays
 the same when it is sent again, `webhook-timestamp` is the time in seconds since 1970, and `webhook-signature` holds
 `v1,BASE64` with the HMAC-SHA256 of `{id}.{timestamp}.{body}`; several signatures may stand there with blanks between them, so
-that a secret can be changed. `payment.failed` is final: its checkout can no longer be paid.
+that a secret can be changed. `payment.failed` is final: its checkout can no longer be paid. Nor should it be after `expiresAt`,
+RFC 3339, when the purchase ends here; a payment that comes nevertheless is taken, or paid back if the buyer has a newer one.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from urllib.parse import quote, urlsplit
 import orjson
 import structlog
 
-from core.kernel.clock import MICROSECONDS, Clock
+from core.kernel.clock import MICROSECONDS, Clock, to_datetime
 from core.kernel.errors import InvalidArgument, Unauthenticated, Unavailable
 from core.kernel.http import AddressPolicy, Answer, OutgoingClient, OutgoingError
 from core.kernel.ids import new_id
@@ -66,6 +67,7 @@ class CheckoutServer:
             "amountCents": bill.price_cents,
             "currency": bill.currency,
             "webhookUrl": bill.webhook_url,
+            "expiresAt": to_datetime(bill.expires_us).isoformat(timespec="seconds").replace("+00:00", "Z"),
         }
         answer = await self._post("/checkouts", content, bill.purchase_id)
         members = _members(answer.body)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from protobuf import Oneof
 
+from core.identity.lifeline import Lifeline
 from core.kernel.call import Call
 from core.kernel.errors import DomainError, InvalidArgument, NotFound, PermissionDenied, TooLarge
 from core.kernel.validation import validate
@@ -17,7 +18,6 @@ from core.live.mailbox import Mailbox
 from core.maker.access import Role
 from core.maker.collab_view import CollabView, Frame
 from core.maker.events import project_topic
-from core.maker.lifeline import Lifeline
 from core.maker.pin_connection import origin_of, sentence
 from core.maker.pin_values import scalar
 from gen.busbar.api.v1.error_reason_pb import ErrorReason

@@ -101,7 +101,7 @@ class CollaboratorService:
     async def update_collaborator(self, request: UpdateCollaboratorRequest, call: Call) -> Member:
         """Give a collaborator another role."""
         async with self._database.unit_of_work() as session:
-            seat = await self._access.seat(session, request.project_id, call.caller, Role.OWNER)
+            seat = await self._access.seat(session, request.project_id, call.caller, Role.OWNER, to_change=True)
             row = await _require(session, seat.project.id, request.user_id)
             user = None if row.user_id is None else await session.get(UserRow, row.user_id)
             changed = row.role != request.role
@@ -115,7 +115,7 @@ class CollaboratorService:
         """Take a collaborator away; their boards go with them, since only they may share them."""
         project_id, caller = request.project_id, call.caller
         async with self._database.unit_of_work() as session:
-            seat = await self._access.seat(session, project_id, caller)
+            seat = await self._access.seat(session, project_id, caller, to_change=True)
             if seat.role < Role.OWNER and not _leaves(request, caller):
                 raise PermissionDenied("owner role required", role="owner", project=project_id)
             row = await _require(session, project_id, request.user_id)

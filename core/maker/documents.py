@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
-from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from core.documents.content import Content, Json
@@ -17,11 +16,10 @@ from core.kernel.call import Call, Principal
 from core.kernel.clock import Clock
 from core.kernel.errors import InvalidArgument
 from core.live.events import EventBus
-from core.maker.access import ProjectAccess, Role, Seat, project_not_found
+from core.maker.access import ProjectAccess, Role, Seat
 from core.maker.document_kinds import KINDS
 from core.maker.events import DocumentSaved, project_topic
 from core.maker.people import People
-from core.maker.tables import ProjectRow
 from core.storage.database import Database
 from gen.busbar.maker.v1.people_pb import UserCard
 
@@ -163,8 +161,7 @@ class ProjectDocuments:
         return self._turns.setdefault((project_id, kind), asyncio.Lock())
 
     async def _store(self, session: AsyncSession, project_id: str, call: Call, save: Save) -> tuple[Document, UserCard | None]:
-        seat = await self.access.seat(session, project_id, call.caller, Role.EDITOR)
-        await _hold(session, project_id)
+        seat = await self.access.seat(session, project_id, call.caller, Role.EDITOR, to_change=True)
         document = await save(session, seat)
         if document.changed:
             seat.project.updated_us = self._clock.now_us()
@@ -178,13 +175,6 @@ class ProjectDocuments:
 
     async def _card(self, session: AsyncSession, user_id: str | None) -> UserCard | None:
         return None if user_id is None else (await self._people.cards(session, [user_id])).get(user_id)
-
-
-async def _hold(session: AsyncSession, project_id: str) -> None:
-    """Keep the project from being deleted until the unit of work ends, or learn that it has been."""
-    held = select(ProjectRow.id).where(col(ProjectRow.id) == project_id).with_for_update()
-    if (await session.exec(held)).first() is None:
-        raise project_not_found(project_id)
 
 
 def _content(kind: str, value: dict[str, Json]) -> Content:

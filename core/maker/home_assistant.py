@@ -16,6 +16,7 @@ from core.homes.announcements import Json
 from core.kernel.call import Call
 from core.kernel.clock import to_timestamp
 from core.kernel.errors import InvalidArgument
+from core.kernel.json_members import require_unique
 from core.maker.access import Role
 from core.maker.boards import BoardService, KnownBoard
 from core.maker.home_entities import entity_of
@@ -150,7 +151,8 @@ def parse_body(body: bytes) -> Scalar:
     """Return the value that a body means: a JSON object with `value` or `state`, a JSON scalar, or any other text.
 
     Raises:
-        InvalidArgument: It is an object without either, an array, no UTF-8, or longer than a pin's text may be.
+        InvalidArgument: It is an object without either or with a member named twice, an array, no UTF-8, or longer than a
+            pin's text may be.
     """
     if len(body) > MOST_TEXT:
         raise InvalidArgument.field("value", f"must be at most {MOST_TEXT} bytes")
@@ -163,6 +165,7 @@ def parse_body(body: bytes) -> Scalar:
     except (msgspec.DecodeError, RecursionError):
         return _spoken(text)
     if isinstance(value, dict):
+        require_unique(body)
         members = cast("dict[str, object]", value)
         if not {"value", "state"} & members.keys():
             raise InvalidArgument.field("value", "required")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from core.kernel.clock import MICROSECONDS
 from core.kernel.errors import Unauthenticated, Unavailable
 from core.kernel.settings import Payments
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
@@ -27,6 +28,7 @@ class Bill:
     price_cents: int
     currency: str
     webhook_url: str
+    expires_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,7 @@ class PaymentProviders:
         self._free = ByHand(FREE, at_once=True)
         self._manual = ByHand(MANUAL, at_once=settings.manual == "at_once")
         self._checkout = checkout
+        self.checkout_us = int(settings.checkout_hours * 3600 * MICROSECONDS)
         self._paid: PaymentProvider | None = self._checkout or (self._manual if settings.manual != "off" else None)
 
     def for_price(self, price_cents: int) -> PaymentProvider:
@@ -150,6 +153,10 @@ class PaymentProviders:
         if self._paid is None:
             raise _no_provider()
         return self._paid
+
+    def due_us(self, created_us: int) -> int:
+        """Return when the checkout of a purchase expires."""
+        return created_us + self.checkout_us
 
     def named(self, name: str) -> PaymentProvider:
         """Return the provider with which a purchase was made.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from protobuf import Oneof
 
+from core.identity.lifeline import Lifeline
 from core.kernel.call import Call
 from core.kernel.clock import to_timestamp
 from core.kernel.errors import (
@@ -24,7 +25,6 @@ from core.live.events import Lagged, Policy
 from core.live.mailbox import Mailbox
 from core.maker.access import Role
 from core.maker.events import BoardDeleted, BoardSharingChanged, BoardStatusChanged, OtaChanged, board_topic
-from core.maker.lifeline import Lifeline
 from core.maker.pin_values import scalar
 from core.signals.model import LatestChanged
 from gen.busbar.api.v1.error_reason_pb import ErrorReason

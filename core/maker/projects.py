@@ -163,8 +163,8 @@ class ProjectService:
     async def _change(self, project_id: str, values: dict[str, str | None], call: Call, least: Role) -> Project:
         caller = call.caller
         async with self._database.unit_of_work() as session:
-            seat = await self._access.seat(session, project_id, caller, least)
-            row = await _locked(session, project_id)
+            seat = await self._access.seat(session, project_id, caller, least, to_change=True)
+            row = seat.project
             changed = {name: value for name, value in values.items() if getattr(row, name) != value}
             if "visibility" in changed and seat.role < Role.OWNER:
                 raise PermissionDenied("only the owner may change the visibility", role="owner", project=project_id)
@@ -186,8 +186,7 @@ class ProjectService:
         """Delete a project with what is its own; boards survive."""
         project_id = request.project_id
         async with self._database.unit_of_work() as session:
-            await self._access.seat(session, project_id, call.caller, Role.OWNER)
-            row = await _locked(session, project_id)
+            row = (await self._access.seat(session, project_id, call.caller, Role.OWNER, to_change=True)).project
             boards = await attached_boards(session, project_id)
             for work in self._deleting:
                 await work(session, project_id)
@@ -256,7 +255,7 @@ class ProjectService:
         """Detach a board; one that is not attached, or does not exist, is detached already."""
         project_id = request.project_id
         async with self._database.unit_of_work() as session:
-            seat = await self._access.seat(session, project_id, call.caller, Role.EDITOR)
+            seat = await self._access.seat(session, project_id, call.caller, Role.EDITOR, to_change=True)
             board = await session.get(BoardRow, request.board_id)
             detached = await self._attachments.detach(session, project_id, [request.board_id])
             if detached:
@@ -270,14 +269,6 @@ class ProjectService:
         """Read the pins of all attached boards."""
         async with self._database.read() as session:
             return await self._pins.read(session, request.project_id, call.caller)
-
-
-async def _locked(session: AsyncSession, project_id: str) -> ProjectRow:
-    """Return a project as it is now, and let nobody change it or hang anything on it until the unit of work ends."""
-    row = await session.get(ProjectRow, project_id, with_for_update=True, populate_existing=True)
-    if row is None:
-        raise project_not_found(project_id)
-    return row
 
 
 def _given(request: CreateProjectRequest) -> dict[str, str | None]:

@@ -14,7 +14,8 @@ from core.kernel.settings import Settings
 from core.maker.market import Market, Order, page_of, user_of
 from core.maker.market_tables import COMPLETED, PENDING, PurchaseRow
 from core.maker.payments import REFUND, Bill, PaymentEvent, PaymentProviders, SignedEvent
-from core.maker.sales import Sales, purchase_not_found, title_of
+from core.maker.sale_notices import title_of
+from core.maker.sales import Sales, purchase_not_found
 from core.storage.database import Database
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
 from gen.busbar.maker.v1.people_pb import UserCard
@@ -61,7 +62,7 @@ class PurchaseService:
         """Start the checkout of a pending purchase, which is kept already: so its events find it whatever happens here."""
         base = call.base_url or self._settings.public_url.rstrip("/") or f"http://{self._settings.http}"
         webhook = f"{base}/api/purchases/{row.id}/confirm"
-        bill = Bill(row.id, title_of(row), row.price_cents, row.currency, webhook)
+        bill = Bill(row.id, title_of(row), row.price_cents, row.currency, webhook, self._providers.due_us(row.created_us))
         checkout = await self._providers.named(row.provider).begin(bill)
         if checkout is None:
             return row

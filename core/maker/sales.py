@@ -33,9 +33,16 @@ from core.maker.market_tables import (
     PurchaseRow,
 )
 from core.maker.notices import Notices
-from core.maker.payments import COMPLETE, FAIL, PaymentEvent, PaymentProvider, PaymentProviders
+from core.maker.payments import COMPLETE, FAIL, FREE, MANUAL, PaymentEvent, PaymentProvider, PaymentProviders
+from core.maker.sale_notices import SaleNotices, title_of
 from core.maker.tables import ProjectRow, ReferralRow
+from core.outbox.outbox import Outbox
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
+
+EXPIRE_KIND, REPAY_KIND = "purchase.expire", "purchase.repay"
+"""Kinds of the side effects that end a checkout which nobody paid, and that pay money back which came too late."""
+REPAY_ATTEMPTS = 200
+"""How often it is tried to pay money back, once an hour in the end: for a week."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +63,16 @@ class Sales:
         notices: Notices,
         copies: ProjectCopies,
         providers: PaymentProviders,
+        outbox: Outbox,
         *,
         project_quota: int,
     ) -> None:
         self._clock = clock
         self._market = market
-        self._notices = notices
+        self._notices = SaleNotices(notices)
         self._copies = copies
         self._providers = providers
+        self._outbox = outbox
         self._project_quota = project_quota
 
     async def order(
@@ -86,6 +95,9 @@ class Sales:
             raise listing_not_found(listing_id)
         code = await self._known_code(session, referral_code) if referral_code else None
         earlier = await self._earlier(session, listing_id, user_id)
+        if earlier is not None and self._is_overdue(earlier):
+            await self.expire(session, earlier)
+            await session.flush()
         if earlier is not None and earlier.status in (PENDING, COMPLETED):
             return earlier, False
         if listing.status == ARCHIVED:
@@ -98,8 +110,25 @@ class Sales:
         if provider.at_once:
             await self._complete(session, listing, row)
         elif provider.by_hand:
-            await self._ask_creator(session, row)
+            await self._notices.asked(session, row)
+        else:
+            wait_us = self._providers.checkout_us
+            await self._outbox.enqueue(
+                session, EXPIRE_KIND, {}, row.org_id, subject=row.id, delay_us=wait_us, dedupe_key=row.id
+            )
         return row, True
+
+    def _is_overdue(self, row: PurchaseRow) -> bool:
+        """Whether the checkout of a purchase has expired, but its end was not carried out yet."""
+        has_checkout = row.provider not in (FREE, MANUAL)
+        return has_checkout and row.status == PENDING and self._clock.now_us() >= self._providers.due_us(row.created_us)
+
+    async def expire(self, session: AsyncSession, row: PurchaseRow) -> None:
+        """End a purchase that is still pending; the buyer is told, and may begin another one."""
+        if row.status != PENDING:
+            return
+        self._fail(row)
+        await self._notices.expired(session, row)
 
     async def _known_code(self, session: AsyncSession, code: str) -> str:
         found = select(ReferralRow.code).where(col(ReferralRow.code) == code.strip().upper())
@@ -201,8 +230,7 @@ class Sales:
             raise _is(row)
         row.status, row.refunded_us = REFUNDED, self._clock.now_us()
         listing.purchase_count -= 1
-        title = f"Your purchase of {title_of(row)} was refunded"
-        await self._notices.post(session, row.buyer_id, "system", title, link="/me/purchases", data=_data(row))
+        await self._notices.refunded(session, row)
 
     async def carry_out(self, session: AsyncSession, listing: ListingRow, row: PurchaseRow, event: PaymentEvent) -> None:
         """Do what a verified event says, once for each id of an event.
@@ -214,7 +242,9 @@ class Sales:
         if await session.get(PaymentEventRow, event.id) is not None:
             return
         row.reference = event.reference
-        if event.kind == COMPLETE:
+        if event.kind == COMPLETE and row.status == FAILED and not await self._declined(session, row):
+            await self._paid_late(session, listing, row)
+        elif event.kind == COMPLETE:
             await self.confirm(session, listing, row)
         elif event.kind == FAIL:
             self._fail(row)
@@ -222,6 +252,23 @@ class Sales:
             await self.refund(session, listing, row)
         now = self._clock.now_us()
         session.add(PaymentEventRow(id=event.id, purchase_id=row.id, kind=event.kind, received_us=now))
+
+    async def _declined(self, session: AsyncSession, row: PurchaseRow) -> bool:
+        """Whether the provider said that a purchase failed; if not, its checkout expired."""
+        said = select(PaymentEventRow.id).where(col(PaymentEventRow.purchase_id) == row.id, col(PaymentEventRow.kind) == FAIL)
+        return (await session.exec(said)).first() is not None
+
+    async def _paid_late(self, session: AsyncSession, listing: ListingRow, row: PurchaseRow) -> None:
+        """Complete a purchase whose checkout had expired, or pay the money back where the buyer has another one."""
+        other = await self._earlier(session, row.listing_id, row.buyer_id)
+        if other is None or other.status not in (PENDING, COMPLETED):
+            await self._complete(session, listing, row)
+            return
+        row.status, row.refunded_us = REFUNDED, self._clock.now_us()
+        await self._outbox.enqueue(
+            session, REPAY_KIND, {}, row.org_id, subject=row.id, dedupe_key=row.id, max_attempts=REPAY_ATTEMPTS
+        )
+        await self._notices.repaid(session, row)
 
     def _require_fit(self, row: PurchaseRow, event: PaymentEvent) -> None:
         wrong = [
@@ -251,34 +298,12 @@ class Sales:
             copy = await self._copies.copy(session, listing.project_id, buyer, title_of(row))
             await session.flush()
             row.cloned_project_id = copy.id
-        await self._tell(session, row)
-
-    async def _tell(self, session: AsyncSession, row: PurchaseRow) -> None:
-        title = title_of(row)
-        bought, sold = f"You have acquired {title}", f"{title} was acquired"
-        link = f"/projects/{row.cloned_project_id}" if row.cloned_project_id else f"/marketplace/listings/{row.listing_id}"
-        await self._notices.post(session, row.buyer_id, "purchase.completed", bought, link=link, data=_data(row))
-        link = f"/marketplace/listings/{row.listing_id}"
-        await self._notices.post(session, row.creator_id, "sale.completed", sold, link=link, data=_data(row))
-
-    async def _ask_creator(self, session: AsyncSession, row: PurchaseRow) -> None:
-        """Tell the creator that a purchase waits for them, who alone can say that it is paid."""
-        title = f"Somebody wants {title_of(row)}: confirm once it is paid"
-        await self._notices.post(session, row.creator_id, "system", title, link="/me/sales", data=_data(row))
+        await self._notices.completed(session, row)
 
 
 def purchase_not_found(purchase_id: str) -> NotFound:
     """Return the refusal for a purchase that does not exist for the caller."""
     return NotFound(f"purchase {purchase_id} not found", purchase=purchase_id)
-
-
-def title_of(row: PurchaseRow) -> str:
-    """Return the title that the listing had."""
-    return json.loads(row.snapshot)["title"]
-
-
-def _data(row: PurchaseRow) -> dict[str, object]:
-    return {"purchaseId": row.id, "listingId": row.listing_id, "priceCents": row.price_cents, "currency": row.currency}
 
 
 def _is(row: PurchaseRow) -> FailedPrecondition:

@@ -21,6 +21,7 @@ from core.maker.boards import BoardService
 from core.maker.certificate_issue import CertificateIssue
 from core.maker.certificates import CertificateService
 from core.maker.checkout import checkout_server
+from core.maker.checkout_ends import CheckoutEnds
 from core.maker.classrooms import ClassroomService
 from core.maker.cloning import ProjectCopies
 from core.maker.collab import CollabService
@@ -147,7 +148,7 @@ def _ground(found: Foundations) -> Ground:
     )
     posted = Notices(database, found.outbox, bus)
     found.handle(notices.KIND, posted.handler)
-    away = found.keep(Outages(database, found.outbox, posted, boards, clock, settings=found.settings))
+    away = found.keep(Outages(database, found.outbox, posted, boards, found.signals, clock, settings=found.settings))
     found.handle(outages.KIND, away.handler)
     jobs = OtaJobs(database, found.outbox, posted, bus, clock)
     found.handle(EXPIRE_KIND, jobs.handler)
@@ -261,7 +262,9 @@ def _market(found: Foundations, ground: Ground) -> Services:
     market = Market(ground.people)
     ground.people.count_listings = market.count_published
     providers = PaymentProviders(settings.payments, found.keep(checkout_server(settings, clock)))
-    sales = Sales(clock, market, ground.notices, ground.copies, providers, project_quota=settings.quotas.projects)
+    sales = Sales(clock, market, ground.notices, ground.copies, providers, found.outbox, project_quota=settings.quotas.projects)
+    for kind, handler in CheckoutEnds(database, sales, providers).handlers.items():
+        found.handle(kind, handler)
     return [
         (listings_pb.desc().services[0], ListingService(database, clock, market, ground.access, providers)),
         (reviews_pb.desc().services[0], ReviewService(database, clock, market, ground.notices)),

@@ -69,6 +69,8 @@ class Endpoints:
         sdk = await self._library.load()
         client = self._client(sdk, endpoint)
         wanted = {**arguments, "stream": True, "stream_options": {"include_usage": True}}
+        if not endpoint.key:
+            wanted["extra_headers"] = {"Authorization": sdk.Omit()}
         loop = asyncio.get_running_loop()
         begun = loop.time()
         try:
@@ -92,14 +94,13 @@ class Endpoints:
 
     def _client(self, sdk: Any, endpoint: Endpoint) -> Any:  # noqa: ANN401 - the library is loaded at the first question
         """Return a client for one question; the connections below it are shared."""
-        omitted = sdk.Omit()
         client = sdk.AsyncOpenAI(
             base_url=endpoint.base_url,
             # The library does not go without a key.
             api_key=endpoint.key or "none",
             timeout=None,
             max_retries=0,
-            default_headers={**({} if endpoint.key else {"Authorization": omitted}), **endpoint.headers},
+            default_headers=dict(endpoint.headers) or None,
             default_query=dict(endpoint.query) or None,
             http_client=self._connections(trusted=endpoint.trusted),
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from protobuf.wkt import Timestamp
 
+from core.plans import context_log
 from core.plans.context_items import MOST_ITEMS
 from core.plans.current import FILE, current_files, file_contexts, paths_of, pending
 from core.plans.ids import new_uuid
@@ -23,11 +24,12 @@ SCRIPT = "_apply.sh"
 
 @dataclass(slots=True)
 class _Loaded:
-    """What became of files in the context, and by how many tokens each kind of change altered it."""
+    """What became of files in the context, and by how many tokens those that stayed have grown."""
 
-    added: dict[str, int] = field(default_factory=dict[str, int])
-    updated: dict[str, int] = field(default_factory=dict[str, int])
-    removed: dict[str, int] = field(default_factory=dict[str, int])
+    added: list[Context] = field(default_factory=list[Context])
+    updated: list[Context] = field(default_factory=list[Context])
+    removed: list[Context] = field(default_factory=list[Context])
+    grown: int = 0
 
 
 def to_apply(state: PlanState, paths: Collection[str] | None = None) -> list[ConvoMessageDescription]:
@@ -99,22 +101,23 @@ def _load(state: PlanState, user_id: str, now: Timestamp, left: Collection[str])
         gone = contexts.get(path)
         if gone is not None and path not in left:
             del state.contexts[gone.id]
-            loaded.removed[path] = gone.num_tokens
+            loaded.removed.append(gone)
     for path, text in files.files.items():
         item = contexts.get(path)
         if path == SCRIPT or path in left:
             continue
         if item is not None:
-            before = item.num_tokens
+            loaded.grown -= item.num_tokens
             _fill(item, text, now)
-            loaded.updated[path] = item.num_tokens - before
+            loaded.grown += item.num_tokens
+            loaded.updated.append(item)
         # The client has written what is applied already, so beyond the limit it is only not loaded.
         elif len(state.contexts) < MOST_ITEMS:
             item = Context(id=new_uuid(), owner_id=user_id, context_type=FILE, name=path, file_path=path, auto_loaded=True)
             item.created_at = now
             _fill(item, text, now)
             state.contexts[item.id] = item
-            loaded.added[path] = item.num_tokens
+            loaded.added.append(item)
     return loaded
 
 
@@ -129,16 +132,17 @@ def _path_lines(results: Collection[PlanFileResult]) -> list[str]:
 
 
 def _context_lines(state: PlanState, loaded: _Loaded) -> list[str]:
-    total = sum(item.num_tokens for item in state.contexts.values())
+    total = _tokens(state.contexts.values())
     lines: list[str] = []
-    for did, where, paths in (
-        ("Loaded", "into", loaded.added),
-        ("Updated", "in", loaded.updated),
-        ("Removed", "from", loaded.removed),
-    ):
-        if paths:
-            tokens = sum(paths.values())
-            sign = "removed" if did == "Removed" or tokens < 0 else "added"
-            files = "1 file" if len(paths) == 1 else f"{len(paths)} files"
-            lines.append(f"{did} {files} {where} context | {sign} → {abs(tokens)} 🪙 | total → {total} 🪙")
+    if loaded.added:
+        lines.append(context_log.loaded(loaded.added, _tokens(loaded.added), total))
+    if loaded.updated:
+        lines.append(context_log.updated(loaded.updated, loaded.grown, total))
+    if loaded.removed:
+        lines.append(context_log.removed(loaded.removed, _tokens(loaded.removed), total))
     return lines
+
+
+def _tokens(items: Iterable[Context]) -> int:
+    """Return the tokens of some items."""
+    return sum(item.num_tokens for item in items)

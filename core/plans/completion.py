@@ -19,7 +19,7 @@ from core.plans.answer_reader import AnswerReader
 from core.plans.builtin_models import TOOL_CALLS
 from core.plans.builtin_providers import OLLAMA
 from core.plans.pack_roles import role_in
-from core.plans.packs import Limits, PackBook, Stock
+from core.plans.packs import Limits, PackBook, Stock, context_limit
 from core.plans.questions import Function, Message, Question, calls_function, request_for
 from core.plans.role_providers import Providers, Way
 from core.plans.state import Settings as PlanChoice
@@ -118,6 +118,10 @@ class RoleModels:
             has_image_support=model.has_image_support,
             calls_functions=model.preferred_output_format == TOOL_CALLS,
         )
+
+    def room(self, role: str) -> int:
+        """Return how many tokens a role can read, with the model that takes over when there is much."""
+        return context_limit(self._stock, self.pack, role)
 
     def require(self, *roles: str) -> None:
         """Check that roles can be played, without asking anybody.
@@ -297,4 +301,5 @@ def _named(error: DomainError, way: Way) -> DomainError:
         return Unavailable(f"the model provider {way.provider} rejected its key", reason=error.reason, provider=way.provider)
     named = copy(error)
     named.message = f"{error.message} ({way.provider}, model {way.model_name})"
+    named.args = (named.message,)
     return named

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from protobuf.wkt import Empty, Timestamp
+from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from core.kernel.call import Call
+from core.kernel.call import Call, Principal
 from core.plans.access import require_plan, user_of
 from core.plans.model_tables import OrgUserConfigRow, UserPlanConfigRow
 from core.storage.database import Database
@@ -46,10 +49,22 @@ def preset(mode: str) -> PlanConfig:
     )
 
 
-async def default_config(session: AsyncSession, user_id: str) -> PlanConfig:
-    """Return the configuration that a user's new plans take over."""
-    row = await session.get(UserPlanConfigRow, user_id)
+async def default_config(session: AsyncSession, caller: Principal) -> PlanConfig:
+    """Return the configuration that the new plans of a user take over."""
+    row = await session.get(UserPlanConfigRow, user_of(caller))
     return PlanConfig.from_json(row.config) if row else preset("semi")
+
+
+async def set_configs(
+    session: AsyncSession, org_id: str, user_ids: Sequence[str]
+) -> tuple[dict[str, PlanConfig], dict[str, OrgUserConfig]]:
+    """Return what users have set, by their ids: configurations of new plans, and what they chose for an organisation."""
+    plans = select(UserPlanConfigRow).where(col(UserPlanConfigRow.user_id).in_(user_ids))
+    chosen = select(OrgUserConfigRow).where(col(OrgUserConfigRow.org_id) == org_id)
+    return (
+        {row.user_id: PlanConfig.from_json(row.config) for row in (await session.exec(plans)).all()},
+        {row.user_id: _org_user_config(row) for row in (await session.exec(chosen)).all()},
+    )
 
 
 class ConfigService:
@@ -76,7 +91,7 @@ class ConfigService:
         """Read the configuration of the caller's new plans."""
         del request
         async with self._database.read() as session:
-            return GetPlanConfigResponse(config=await default_config(session, user_of(call.caller)))
+            return GetPlanConfigResponse(config=await default_config(session, call.caller))
 
     async def update_default_plan_config(self, request: UpdateDefaultPlanConfigRequest, call: Call) -> Empty:
         """Replace the configuration of the caller's new plans."""
@@ -90,11 +105,7 @@ class ConfigService:
         del request
         async with self._database.read() as session:
             row = await session.get(OrgUserConfigRow, (call.caller.org_id, user_of(call.caller)))
-        config = OrgUserConfig.from_json(row.config) if row else OrgUserConfig()
-        config.claude_subscription_cooldown_started_at = config.claude_subscription_cooldown_started_at or Timestamp(
-            seconds=ZERO_TIME
-        )
-        return config
+        return _org_user_config(row)
 
     async def update_org_user_config(self, request: UpdateOrgUserConfigRequest, call: Call) -> Empty:
         """Replace what the caller chose for the organisation."""
@@ -103,6 +114,13 @@ class ConfigService:
         async with self._database.unit_of_work() as session:
             await session.merge(row)
         return Empty()
+
+
+def _org_user_config(row: OrgUserConfigRow | None) -> OrgUserConfig:
+    config = OrgUserConfig.from_json(row.config) if row else OrgUserConfig()
+    zero = Timestamp(seconds=ZERO_TIME)
+    config.claude_subscription_cooldown_started_at = config.claude_subscription_cooldown_started_at or zero
+    return config
 
 
 def _required(config: PlanConfig | None) -> PlanConfig:

@@ -57,7 +57,8 @@ def commit_of(tree: GitObject, parent: str, message: str, *, author: str, entry_
         lines.append(f"parent {parent}")
     lines.append(f"author {author} <{entry_id}> {seconds} +0000")
     lines.append(f"committer Busbar <{entry_id}> {seconds} +0000")
-    return make(COMMIT, ("\n".join(lines) + "\n\n" + message).encode())
+    # Git takes a NUL for the end of the message.
+    return make(COMMIT, ("\n".join(lines) + "\n\n" + message.replace("\0", "")).encode())
 
 
 def pack_of(objects: Sequence[GitObject]) -> tuple[bytes, bytes, str]:
@@ -99,13 +100,10 @@ def _index(places: Sequence[tuple[bytes, int, int]], checksum: bytes) -> bytes:
     for count in counts:
         total += count
         fanout.append(total)
-    wide = [start for _, _, start in places if start >= 1 << 31]
-    starts: list[int] = []
-    for _, _, start in places:
-        starts.append(start if start < 1 << 31 else 1 << 31 | wide.index(start))
     index = b"\xfftOc" + struct.pack(">L256L", 2, *fanout)
     index += b"".join(oid for oid, _, _ in places)
     index += struct.pack(f">{total}L", *(crc for _, crc, _ in places))
-    index += struct.pack(f">{total}L{len(wide)}Q", *starts, *wide)
+    # Enough for 2 GiB, twice of what a plan may hold.
+    index += struct.pack(f">{total}L", *(start for _, _, start in places))
     index += checksum
     return index + hashlib.sha1(index, usedforsecurity=False).digest()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from core.kernel.ids import new_id
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     import pygit2
 
 MANY = 48
-"""Packs at which the small ones are put together; git looks into one after the other."""
+"""Small packs that are put together; git looks into one pack after the other."""
 
 _SMALL_BYTES = 1024 * 1024
 _YOUNG_SECONDS = 600.0
@@ -37,11 +39,9 @@ class Packs:
 
     def tidy(self, repository: pygit2.Repository) -> None:
         """Put small packs together if there are many. Commits that are being made meanwhile lose nothing."""
-        indexes = self._indexes()
-        if len(indexes) < MANY:
-            return
-        small = [index for index in indexes if index.with_suffix(".pack").stat().st_size < _SMALL_BYTES]
-        self._replace(small, (oid for index in small for oid in ids_in(index.read_bytes())), repository)
+        small = [index for index in self._indexes() if index.with_suffix(".pack").stat().st_size < _SMALL_BYTES]
+        if len(small) >= MANY:
+            self._replace(small, (oid for index in small for oid in ids_in(index.read_bytes())), repository)
 
     def prune(self, repository: pygit2.Repository, commits: Iterable[pygit2.Oid]) -> None:
         """Keep commits and what they hold, and let go of everything else that is not about to be used by a commit."""
@@ -67,19 +67,36 @@ class Packs:
         builder.set_threads(1)
         for oid in dict.fromkeys(objects):
             builder.add(pygit2.Oid(raw=oid))
-        written: set[str] = set()
-        if len(builder):
-            before = {path.name for path in self._folder.iterdir()}
-            builder.write(str(self._folder))
-            written = {path.name for path in self._folder.iterdir()} - before
-            for name in written:
-                sync(self._folder / name)
-            sync(self._folder)
+        written = self._written(builder) if len(builder) else ""
         for index in indexes:
-            if index.name not in written:
+            # A crash may have left packs beside the one that they became, which is then made once more.
+            if index.stem != written:
                 # The index first: a pack without one is none.
                 index.unlink(missing_ok=True)
                 index.with_suffix(".pack").unlink(missing_ok=True)
+        self._clear()
+
+    def _clear(self) -> None:
+        """Delete what interrupted work has left."""
+        before = time.time() - _YOUNG_SECONDS
+        for path in self._folder.iterdir():
+            begun = path.name.startswith("tmp_") or (path.suffix == ".pack" and not path.with_suffix(".idx").exists())
+            if begun and path.stat().st_mtime < before:
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+
+    def _written(self, builder: pygit2.PackBuilder) -> str:
+        """Store what a builder has as a pack, which is on the disk when this returns, and return its name."""
+        with TemporaryDirectory(prefix="tmp_", dir=self._folder) as made:
+            builder.write(made)
+            (index,) = Path(made).glob("*.idx")
+            for path in (index.with_suffix(".pack"), index):
+                sync(path)
+                path.rename(self._folder / path.name)
+        sync(self._folder)
+        return index.stem
 
     def _indexes(self) -> list[Path]:
         return sorted(self._folder.glob("pack-*.idx"))

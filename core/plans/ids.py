@@ -1,4 +1,4 @@
-"""Ids of plans and of everything that belongs to them."""
+"""Ids of plans and of what is in them: the contract wants UUIDs."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import uuid
 
 
 def new_uuid() -> str:
-    """Return a random UUID in lower case."""
+    """Return a fresh lower-case UUID."""
     return str(uuid.uuid4())

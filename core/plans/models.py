@@ -63,7 +63,7 @@ class ModelService:
         async with self._database.unit_of_work() as session:
             stock = await self._packs.stock_in(session, org_id)
             own = stock.own.values()
-            models = _without(request.models, "model_id", {one.model.model_id for one in own})
+            models = _without(request.models, "model_id", {model.model_id for one in own for model in one.models})
             providers = _without(request.providers, "name", set(stock.own))
             schemas = _without(request.model_packs, "name", set(stock.own))
             check_set(models, providers, schemas, stock, call)

@@ -13,9 +13,11 @@ from core.identity.tables import MembershipRow, OrgRow, UserRow
 from core.kernel.call import Call
 from core.kernel.errors import AlreadyExists, InvalidArgument, NotFound
 from core.plans.access import user_of
+from core.plans.configs import set_configs
 from core.plans.people import People, org_message, org_messages
 from core.plans.permissions import ROLES, require, role_of
 from core.plans.tables import PlanRow
+from gen.busbar.plans.v1.configs_pb import OrgUserConfig
 from gen.busbar.plans.v1.orgs_pb import (
     CreateOrgRequest,
     CreateOrgResponse,
@@ -96,12 +98,19 @@ class OrgService:
         async with self._database.read() as session:
             members = await self._orgs.members(session, org_id)
             named = await _named_plans(session, org_id)
+            plan_configs, org_configs = await set_configs(session, org_id, [user.id for user, _ in members])
         return ListUsersResponse(
             users=[
-                User(id=user.id, name=user.display_name, email=user.email, num_non_draft_plans=named.get(user.id, 0))
+                User(
+                    id=user.id,
+                    name=user.display_name,
+                    email=user.email,
+                    num_non_draft_plans=named.get(user.id, 0),
+                    default_plan_config=plan_configs.get(user.id),
+                )
                 for user, _ in members
             ],
-            org_users_by_user_id={user.id: _org_user(place) for user, place in members},
+            org_users_by_user_id={user.id: _org_user(place, org_configs.get(user.id)) for user, place in members},
         )
 
     async def remove_org_user(self, request: RemoveOrgUserRequest, call: Call) -> Empty:
@@ -120,8 +129,9 @@ class OrgService:
         return Empty()
 
 
-def _org_user(place: MembershipRow) -> OrgUser:
-    return OrgUser(org_id=place.org_id, user_id=place.user_id, org_role_id=role_of(place.role, owner=place.owner).id)
+def _org_user(place: MembershipRow, config: OrgUserConfig | None) -> OrgUser:
+    role = role_of(place.role, owner=place.owner)
+    return OrgUser(org_id=place.org_id, user_id=place.user_id, org_role_id=role.id, config=config)
 
 
 async def _named_plans(session: AsyncSession, org_id: str) -> dict[str, int]:

@@ -68,6 +68,9 @@ def role_of(role: str, casting: Casting | str) -> ModelRole:
         casting = Casting(casting)
     temperature, top_p = FREEDOM[role]
     made = ModelRole(role=role, model_id=casting.model_id, temperature=temperature, top_p=top_p)
+    if role == "planner":
+        # Planners always tell it; 0 takes that of the model.
+        made.max_convo_tokens = 0
     if casting.large_context:
         made.large_context_fallback = role_of(role, casting.large_context)
     if casting.strong:

@@ -99,7 +99,7 @@ class PackBook:
         """Return what an organisation has, as a unit of work sees it."""
         stock = Stock(own={own.name: own for own in self.own})
         for own in self.own:
-            stock.models[own.model.model_id] = own.model
+            stock.models |= {model.model_id: model for model in own.models}
             stock.providers[own.name] = own.provider
             stock.packs[own.name] = own.pack
         ordered = select(CustomRow).where(col(CustomRow.org_id) == org_id)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -22,7 +23,10 @@ T = TypeVar("T")
 
 _SNAPSHOT_BYTES = 64 * 1024 * 1024
 _LOGS = 64
+_READS = 2
+"""Tries at reading: what is read may move into another pack meanwhile."""
 _SUFFIX = ".git"
+_ABANDONED_SECONDS = 3600.0
 
 
 class Repositories:
@@ -44,7 +48,7 @@ class Repositories:
         if known is not None:
             self._snapshots.move_to_end(sha)
             return known
-        snapshot = await self._run(plan_id, lambda repository: repository.read(sha))
+        snapshot = await self._run(plan_id, lambda repository: repository.read(sha), tries=_READS)
         self._keep(sha, snapshot)
         return snapshot
 
@@ -73,7 +77,7 @@ class Repositories:
         key = tuple(sorted({head for head in heads if head}))
         known = self._logs.get(key)
         if known is None:
-            known = await self._run(plan_id, lambda repository: repository.log(key))
+            known = await self._run(plan_id, lambda repository: repository.log(key), tries=_READS)
             self._logs[key] = known
             while len(self._logs) > _LOGS:
                 self._logs.popitem(last=False)
@@ -100,19 +104,29 @@ class Repositories:
         except Unavailable:
             log.warning("a deleted plan is still on the disk", plan=plan_id)
 
-    async def sweep(self, wanted: Collection[str]) -> None:
-        """Delete what interrupted work left behind, and repositories of plans that no row knows."""
-        await asyncio.to_thread(self._sweep, {_name(plan_id) for plan_id in wanted})
+    async def left(self) -> dict[str, Path]:
+        """Return the repositories on the disk by the id of their plan, after deleting what interrupted work left behind."""
+        return await asyncio.to_thread(self._left)
 
-    def _sweep(self, wanted: Collection[str]) -> None:
+    async def sweep(self, folders: Iterable[Path]) -> None:
+        """Delete repositories of plans that are gone."""
+        for folder in folders:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    def _left(self) -> dict[str, Path]:
+        found: dict[str, Path] = {}
+        before = time.time() - _ABANDONED_SECONDS
         for folder in self._folder.glob("??/*"):
-            if folder.name not in wanted:
+            if folder.suffix == _SUFFIX:
+                found[folder.stem] = folder
+            elif folder.stat().st_mtime < before:
                 shutil.rmtree(folder, ignore_errors=True)
+        return found
 
-    async def _run(self, plan_id: str, act: Callable[[Repository], T]) -> T:
+    async def _run(self, plan_id: str, act: Callable[[Repository], T], tries: int = 1) -> T:
         folder = self._folder / plan_id[:2] / _name(plan_id)
         with storage_errors():
-            return await asyncio.to_thread(_guarded, act, Repository(folder))
+            return await asyncio.to_thread(_guarded, act, Repository(folder), tries)
 
     def _keep(self, sha: str, snapshot: Snapshot) -> None:
         """Keep a snapshot in memory, and let go of those that were not read for longest."""
@@ -129,12 +143,14 @@ def _name(plan_id: str) -> str:
     return plan_id + _SUFFIX
 
 
-def _guarded(act: Callable[[Repository], T], repository: Repository) -> T:
+def _guarded(act: Callable[[Repository], T], repository: Repository, tries: int) -> T:
     """Do something with a repository, and tell failures of git as failures of storage."""
     import pygit2  # noqa: PLC0415 - libgit2 costs memory and start-up time that only plans should pay
 
     try:
         return act(repository)
     except (pygit2.GitError, KeyError) as error:
+        if tries > 1:
+            return _guarded(act, repository, tries - 1)
         log.exception("the repository of a plan failed")
         raise Unavailable("the plan cannot be read or written, try again later", retry_after=RETRY_AFTER_SECONDS) from error

@@ -198,7 +198,7 @@ class Repository:
             # Another process may have been first.
             if not self._folder.exists():
                 raise
-        for folder in (self._folder.parent, self._folder.parent.parent):
+        for folder in list(self._folder.parents)[:3]:
             sync(folder)
 
 

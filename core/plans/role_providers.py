@@ -45,7 +45,7 @@ class Providers:
         ways = [way for uses in model.providers if (way := self._way(uses)) is not None]
         own = self._stock.own.get(SERVER)
         if not ways and own is not None:
-            ways.append(Way(SERVER, CUSTOM, own.model.providers[0].model_name, _own(own.base_url, own.key)))
+            ways.append(Way(SERVER, CUSTOM, own.models[0].providers[0].model_name, _own(own.base_url, own.key)))
         return ways
 
     def none(self, role: str, model_id: str, model: CustomModel | None) -> Unavailable:

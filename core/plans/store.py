@@ -68,9 +68,13 @@ class PlanStore:
 
     async def opened(self) -> None:
         """Sweep what deletions and crashes left on the disk."""
+        # Looked for before the rows are read: a repository is made after the row of its plan.
+        left = await self._repositories.left()
         async with self._database.read() as session:
-            plans = (await session.exec(select(PlanRow.id))).all()
-        await self._repositories.sweep(plans)
+            plans = set((await session.exec(select(PlanRow.id))).all())
+        # A database without any plan is more likely the wrong one.
+        if plans:
+            await self._repositories.sweep(left[plan_id] for plan_id in left.keys() - plans)
 
     async def open(self, caller: Principal, plan_id: str, branch: str) -> Opened:
         """Return a branch for reading. Raises as `require_branch` does."""
@@ -127,8 +131,7 @@ class PlanStore:
     @asynccontextmanager
     async def holding(self, plan_id: str) -> AsyncGenerator[None]:
         """Keep others from changing a plan meanwhile, and let git follow the rows of its branches before and after."""
-        lock = self._locks.setdefault(plan_id, asyncio.Lock())
-        async with lock:
+        async with self._lock(plan_id):
             await self._heal(plan_id)
             try:
                 yield
@@ -142,9 +145,13 @@ class PlanStore:
         await self._repositories.prune(plan_id, [head for row in branches for head in (row.head, row.undo_head)])
 
     async def delete(self, plan_id: str) -> None:
-        """Delete what is versioned of a plan, after its rows are gone."""
-        self._in_step.discard(plan_id)
-        await self._repositories.delete(plan_id)
+        """Delete what is versioned of a plan, after its rows are gone and whoever still changes it has noticed."""
+        async with self._lock(plan_id):
+            self._in_step.discard(plan_id)
+            await self._repositories.delete(plan_id)
+
+    def _lock(self, plan_id: str) -> asyncio.Lock:
+        return self._locks.setdefault(plan_id, asyncio.Lock())
 
     async def _commit(self, change: Change, head: str, author: str, now_us: int) -> str:
         before = await self._repositories.read(change.plan.id, head)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from core.signals.model import Channel, Column, Device, Event, Latest, LatestChanged, Written
+from core.signals.model import Channel, Column, Device, Event, Latest, LatestChanged, PointsWritten, Written
 from core.signals.points import Rows
 from core.signals.resolve import touch_devices, upsert_channel, upsert_device, upsert_recording, upsert_tagset
 from core.signals.rollups import Extremes, gather
@@ -96,6 +96,7 @@ class IngestJob:
         self.columns = columns
         self.by = by
         self.client_id = client_id
+        self._store = store
         self._directory = store.directory
         self._points = store.points
         self._rollups = store.rollups
@@ -125,7 +126,12 @@ class IngestJob:
         await self._rollups.widen(tx, found.extremes)
         await self._spans.widen(tx, found.stretches)
         await self._write_latest(tx, newest)
-        return Written(self.received, len(rows), new)
+        notes = await self._store.write_beside(tx, self.event())
+        return Written(self.received, len(rows), new, notes)
+
+    def event(self, notes: tuple[object, ...] = ()) -> PointsWritten:
+        """Return the event of its points."""
+        return PointsWritten(self.org_id, self.columns, self.by, self.client_id, notes)
 
     def remember(self) -> list[Event]:
         """Bring memory up to date after the commit; return the events of latest values."""

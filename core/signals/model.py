@@ -96,11 +96,13 @@ class Written(NamedTuple):
         received: Points in the batch.
         stored: Points that are stored, exact repeats included; points of devices that do not record are not.
         new: Rows that this batch added.
+        notes: What was written beside the points; see `Signals.on_writing`.
     """
 
     received: int
     stored: int
     new: int
+    notes: tuple[object, ...] = ()
 
 
 class StoredPoint(NamedTuple):
@@ -148,12 +150,17 @@ class LatestChanged:
 
 @dataclass(frozen=True, slots=True)
 class PointsWritten:
-    """Points arrived; those of recording devices are committed. Every point comes in exactly one such event."""
+    """Points arrived; those of recording devices are committed. Every point comes in exactly one such event.
+
+    Attributes:
+        notes: What was written beside the points; see `Signals.on_writing`.
+    """
 
     org_id: str
     columns: Sequence[Column]
     by: str
     client_id: str | None
+    notes: tuple[object, ...] = ()
 
 
 Event = LatestChanged | PointsWritten

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from core.signals.model import Channel, Column, Device, Event, Latest, LatestChanged, PointsWritten, Value
 from core.signals.points import Rows
@@ -40,6 +41,7 @@ class PinJob:
         client_id: str | None,
         now_us: int,
     ) -> None:
+        self._store = store
         self._directory = store.directory
         self._points = store.points
         self._rollups = store.rollups
@@ -51,6 +53,7 @@ class PinJob:
         self._now_us = now_us
         self._written: list[tuple[Channel, Latest]] = []
         self._extremes: Extremes = {}
+        self._arrived: PointsWritten | None = None
 
     async def run(self, tx: Tx) -> list[Latest]:
         """Write them."""
@@ -72,6 +75,7 @@ class PinJob:
                 gather(self._extremes, channel.id, [at_us], [num])
         await self._points.insert(tx, rows)
         await self._rollups.widen(tx, self._extremes)
+        self._arrived = await self._beside(tx)
         return [latest for _, latest in self._written]
 
     def remember(self) -> list[Event]:
@@ -88,12 +92,20 @@ class PinJob:
             events.append(LatestChanged(device.org_id, device, shared, latest, self._by, self._client_id))
         if self._by == "device":
             device.last_seen_us = self._now_us
+        return events if self._arrived is None else [self._arrived, *events]
+
+    async def _beside(self, tx: Tx) -> PointsWritten | None:
+        """Let others write beside the points; return the event of those, if there are any."""
         columns = [
-            Column(device.slug, channel.name, [latest.at_us], [latest.value])
+            Column(self._device.slug, channel.name, [latest.at_us], [latest.value])
             for channel, latest in self._written
             if latest.value is not None
         ]
-        return [PointsWritten(device.org_id, columns, self._by, self._client_id), *events] if columns else events
+        if not columns:
+            return None
+        arrived = PointsWritten(self._device.org_id, columns, self._by, self._client_id)
+        notes = await self._store.write_beside(tx, arrived)
+        return replace(arrived, notes=notes) if notes else arrived
 
     async def _channel(self, tx: Tx, name: str) -> Channel:
         channel = self._directory.channel(self._device.id, name)

@@ -14,6 +14,7 @@ Devices and channels (from memory, but for those that change something)
 Writing
     await write(org_id, columns, by="device", client_id=None) -> Written      batches of points
     await write_latest(device, [("V1", 21.5)], by=, label=, client_id=) -> list[Latest]     pins, all or none
+    on_writing(beside)      lets something write rows of its own with every batch;  on_written(listener)    after the commit
 
 Reading
     latest(device_id, "V1") -> Latest | None;  latest_all(device_id) -> dict[name, Latest]      from memory
@@ -59,10 +60,10 @@ from core.signals.numbers import Numbers
 from core.signals.pins import PinJob
 from core.signals.recordings import Recordings
 from core.signals.resolve import StaleError, upsert_channel, upsert_device
-from core.signals.store import Store
+from core.signals.store import Beside, Store
 from core.signals.tables import RecordingRow
 from core.storage.database import Database
-from core.storage.tx import Tx
+from core.storage.tx import Job, Tx
 
 log = structlog.get_logger("busbar.signals")
 
@@ -91,6 +92,13 @@ class Signals:
     def on_written(self, listener: Publish) -> None:
         """Call a listener after each commit, in commit order, after those that were there before it."""
         self._listeners.append(listener)
+
+    def on_writing(self, beside: Beside) -> None:
+        """Let something write rows of its own into every transaction that stores points, so that neither is there alone.
+
+        What it returns comes back as `notes`, in the event of those points and to whoever wrote them.
+        """
+        self._store.besides.append(beside)
 
     def _publish(self, events: Sequence[Event]) -> None:
         for listener in self._listeners:
@@ -183,10 +191,11 @@ class Signals:
         await self._database.submit(job)
         device.last_seen_us = now
 
-    async def delete_device(self, device_id: int) -> None:
-        """Delete a device with all that it has. Its slug is free at once; its points go in bounded steps.
+    async def delete_device(self, device_id: int, *, along: Job[object] | None = None) -> None:
+        """Delete a device with all that it has, `along` with what others keep about it, in one commit.
 
-        A stop in between is made good at the next start.
+        Its slug is free at once: what is written to it from then on belongs to a new device, and what was written before is
+        gone. Points go in bounded steps; a stop in between is made good at the next start.
 
         Raises:
             NotFound: There is no such device.
@@ -196,6 +205,8 @@ class Signals:
 
         async def job(tx: Tx) -> None:
             await removal.hide_device(tx, device_id, now)
+            if along is not None:
+                await along(tx)
 
         def committed(_none: None) -> None:
             self._directory.forget(device_id)
@@ -335,8 +346,8 @@ class Signals:
                     raise
         raise AssertionError
 
-    def _ingested(self, job: IngestJob, _written: Written) -> None:
-        events: list[Event] = [PointsWritten(job.org_id, job.columns, job.by, job.client_id)]
+    def _ingested(self, job: IngestJob, written: Written) -> None:
+        events: list[Event] = [job.event(written.notes)]
         events += job.remember()
         self._publish(events)
 

@@ -19,7 +19,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -27,11 +27,13 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from core.kernel.settings import Storage
 from core.storage.errors import storage_errors
-from core.storage.postgres import PostgresLane, PostgresReaders, connect
 from core.storage.revisions import current_revision, head_revision
-from core.storage.sqlite import SqliteLane, SqliteReaders, use_wal
+from core.storage.sqlite import SqliteLane, SqliteReaders, orm_connection, use_wal
 from core.storage.tx import Dialect, Job, Tx
 from core.storage.writer import Writer
+
+if TYPE_CHECKING:
+    from core.storage.postgres import PostgresReaders
 
 T = TypeVar("T")
 
@@ -177,8 +179,8 @@ class Database:
         await use_wal(path, wait)
         self._engine = create_async_engine(
             f"sqlite+aiosqlite:///{path}",
+            async_creator=lambda: orm_connection(path, wait),
             pool_size=self.settings.pool_size,
-            connect_args={"timeout": wait, "isolation_level": None},
         )
         event.listen(self._engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(self._engine.sync_engine, "begin", _begin_sqlite)
@@ -186,6 +188,8 @@ class Database:
         self._writer = Writer(SqliteLane(path, wait, self._write_lock), wait_seconds=self.settings.group_commit_ms / 1000)
 
     async def _start_postgres(self) -> None:
+        from core.storage.postgres import PostgresLane, PostgresReaders, connect  # noqa: PLC0415 - SQLite needs no such driver
+
         self._engine = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=lambda: connect(self.dsn),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
-import asyncpg
 import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -70,7 +70,7 @@ def unstorable(error: BaseException) -> InvalidArgument | None:
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same statement may succeed later: locked, full, read-only, unreadable, or the connection is lost."""
-    if isinstance(error, PoolTimeout | OSError | TimeoutError | asyncpg.InterfaceError):
+    if isinstance(error, PoolTimeout | OSError | TimeoutError) or _from_postgres(error, "InterfaceError"):
         return True
     cause = _driver_error(error)
     if isinstance(cause, sqlite3.Error):
@@ -86,7 +86,7 @@ def is_broken(error: BaseException) -> bool:
     cause = _driver_error(error)
     if isinstance(cause, sqlite3.Error):
         return _sqlite_code(cause) in _SQLITE_BROKEN
-    return isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError | asyncpg.PostgresConnectionError)
+    return isinstance(error, OSError | TimeoutError) or _from_postgres(error, "InterfaceError", "PostgresConnectionError")
 
 
 def is_unique_violation(error: BaseException) -> bool:
@@ -96,6 +96,12 @@ def is_unique_violation(error: BaseException) -> bool:
         code = getattr(cause, "sqlite_errorcode", 0)
         return code in (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
     return getattr(cause, "sqlstate", None) == "23505"
+
+
+def _from_postgres(error: BaseException, *names: str) -> bool:
+    """Whether an error has one of these classes of PostgreSQL's driver; beside SQLite that is not loaded, and raised none."""
+    driver = sys.modules.get("asyncpg")
+    return driver is not None and isinstance(error, tuple(getattr(driver, name) for name in names))
 
 
 def _driver_error(error: BaseException) -> BaseException:

@@ -16,8 +16,8 @@ _LOCK = 7_262_827_227
 """Number of the advisory lock that keeps two processes from migrating at once on PostgreSQL."""
 
 
-def upgrade(connection: Connection) -> None:
-    """Bring a database to the newest revision inside the open transaction.
+def upgrade(connection: Connection, to: str = "head") -> None:
+    """Bring a database to a revision, by default the newest, inside the open transaction.
 
     The lock is taken before the revision is read, so that the second of two processes finds nothing to do. On SQLite the
     transaction itself holds the lock.
@@ -27,7 +27,7 @@ def upgrade(connection: Connection) -> None:
     script = ScriptDirectory(HISTORY)
 
     def steps(revision: Any, _context: MigrationContext) -> Any:  # noqa: ANN401 - alembic's own types are private
-        return script._upgrade_revs("head", revision)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as its own command
+        return script._upgrade_revs(to, revision)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as its own command
 
     environment = EnvironmentContext(Config(), script, fn=steps)
     with environment:

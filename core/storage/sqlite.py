@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar, cast
+
+import aiosqlite
 
 from core.storage.errors import is_broken, is_transient, storage_errors
 from core.storage.tx import Job, SqliteTx, run_now
@@ -54,6 +57,27 @@ def _use_wal(path: str, busy_timeout_s: float) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
     finally:
         connection.close()
+
+
+class _OrmConnection(aiosqlite.Connection):
+    """A connection of the ORM whose closing ends even when it is cancelled.
+
+    Cancelled while it closes, SQLAlchemy stops it; the closing stops it once more and waits for a thread that has ended.
+    """
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        """Stop the thread once; what stops it again has nothing to wait for."""
+        stop = cast("Callable[[], asyncio.Future[Any] | None]", super().stop)
+        return stop() if self._running else None
+
+
+def orm_connection(path: str, busy_timeout_s: float) -> aiosqlite.Connection:
+    """Return a connection for the ORM, to be awaited; it does not keep the process from ending."""
+    connection = _OrmConnection(
+        lambda: sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False), iter_chunk_size=64
+    )
+    connection._thread.daemon = True  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as SQLAlchemy does
+    return connection
 
 
 class SqliteLane:

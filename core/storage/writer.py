@@ -130,7 +130,8 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - every caller of the group learns of it
             failure = unavailable(error) or error
             for entry in entries:
-                entry.error = entry.error or failure
+                # Also where the job had refused: it may have seen what a neighbour did, which is undone now.
+                entry.error = failure
         for entry in entries:
             _tell_committed(entry)
         for entry in entries:

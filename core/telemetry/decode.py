@@ -14,6 +14,7 @@ from typing import Any, cast
 import msgspec
 
 from core.kernel.errors import FieldViolation, InvalidArgument
+from core.kernel.json_members import is_whole, require_unique
 from core.kernel.validation import invalid
 from core.signals.model import Column, Value
 from gen.busbar.api.v1.error_reason_pb import ErrorReason
@@ -33,7 +34,7 @@ MOST_DEPTH = 64
 """Levels of objects and arrays in one value; every door can read that back."""
 
 
-class _Point(msgspec.Struct):
+class _Point(msgspec.Struct, omit_defaults=True):
     metric: str
     value: Any = msgspec.UNSET
     timestamp: float | None = None
@@ -57,13 +58,14 @@ class _Series:
         self.tagged = False
 
 
-class _Body(msgspec.Struct):
+class _Body(msgspec.Struct, omit_defaults=True):
     points: list[_Point]
     source_id: str | None = None
     device_id: str | None = None
 
 
 _decoder = msgspec.json.Decoder(_Body)
+_encode = msgspec.json.Encoder().encode
 _WHERE = re.compile(r"^(?P<what>.*?)(?: - at `(?P<where>[^`]*)`)?$", re.DOTALL)
 _WORDS = {" | null": "", "str": "string", "float": "number", "int": "number", "bool": "boolean"}
 """JSON's names of what the decoder calls by Python's."""
@@ -88,12 +90,28 @@ def decode_points(raw: bytes, now_us: int, most: int, default_source: str | None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         message = "body is nested too deeply" if isinstance(error, RecursionError) else "body is not valid JSON"
         raise InvalidArgument(message, reason=ErrorReason.MALFORMED_BODY) from None
+    if not _lost_nothing(raw, body):
+        require_unique(raw)
     if len(body.points) > most:
         raise InvalidArgument(f"too many points: {len(body.points)} (max {most})", field="points")
     default = body.source_id or body.device_id or default_source
     if default is not None and not SOURCE_ID.fullmatch(default):
         raise _bad(_SOURCE_RULE, "source_id")
     return _columns(body.points, now_us, default)
+
+
+def _lost_nothing(raw: bytes, body: _Body) -> bool:
+    """Whether a text cannot name a member twice, of which the decoder keeps the last; costs a few hundredths of an ingest.
+
+    Members that no field takes are missing from the body as well, so the text is then read a second time, whatever it holds.
+    """
+    if is_whole(raw, _encode(body)):
+        return True
+    try:
+        return is_whole(raw, _encode(msgspec.json.decode(raw)))
+    except msgspec.DecodeError:
+        # A member that no field takes may hold a number that nothing could.
+        return False
 
 
 def decode_frame(points: Sequence[Point], source: str, session: str, now_us: int, most: int) -> list[Column]:

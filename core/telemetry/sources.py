@@ -18,8 +18,10 @@ from core.kernel.pages import MOST, decode_cursor, encode_cursor, page_limit
 from core.kernel.settings import Live
 from core.signals.model import Channel, Device
 from core.signals.service import Signals
+from core.signals.tables import DeviceRow
 from core.storage.database import Database
 from core.storage.errors import is_unique_violation
+from core.storage.tx import Tx
 from core.telemetry.access import may_see
 from core.telemetry.tables import SourceRow
 from core.telemetry.times import format_time
@@ -73,6 +75,7 @@ class SourceService:
         )
         try:
             async with self._database.unit_of_work() as session:
+                await _hold(session, device)
                 session.add(row)
         except Exception as error:
             if is_unique_violation(error):
@@ -112,6 +115,7 @@ class SourceService:
             raise FailedPrecondition("events of the lab are changed in the lab")
         if named & {"description", "metadata"}:
             async with self._database.unit_of_work() as session:
+                await _hold(session, device)
                 row = await session.get(SourceRow, device.id)
                 if row is None:
                     row = SourceRow(device_id=device.id, org_id=device.org_id)
@@ -134,12 +138,13 @@ class SourceService:
         if device.kind == LAB:
             raise FailedPrecondition("events of the lab are deleted in the lab")
         async with self._database.unit_of_work() as session:
-            row = await session.get(SourceRow, device.id)
-            if row is not None:
-                await session.delete(row)
             ended = await self._credentials.revoke(session, await _tokens(session, device))
         self._credentials.drop(ended)
-        await self._signals.delete_device(device.id)
+
+        async def forget(tx: Tx) -> None:
+            await tx.execute("DELETE FROM source WHERE device_id = $1", device.id)
+
+        await self._signals.delete_device(device.id, along=forget)
         return DeleteSourceResponse()
 
     async def list_metrics(self, request: ListMetricsRequest, call: Call) -> ListMetricsResponse:
@@ -190,6 +195,13 @@ class SourceService:
             value=None if value is None else Value.from_python(value),
             timestamp=None if latest is None else latest.at_us / 1000,
         )
+
+
+async def _hold(session: AsyncSession, device: Device) -> None:
+    """Keep a device until the unit of work ends, so that nothing is noted about one that is gone, nor twice at once."""
+    alive = select(DeviceRow.id).where(col(DeviceRow.id) == device.id, col(DeviceRow.deleted_us).is_(None))
+    if (await session.exec(alive.with_for_update())).first() is None:
+        raise NotFound(f"source {device.slug} not found", source=device.slug)
 
 
 def _fits(source: Source, request: ListSourcesRequest) -> bool:

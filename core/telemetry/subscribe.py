@@ -10,8 +10,9 @@ from typing import Any
 from protobuf import Oneof
 
 from core.identity.credentials import Credentials
+from core.identity.lease import Lease
 from core.kernel.call import Call
-from core.kernel.clock import MICROSECONDS, Clock
+from core.kernel.clock import Clock
 from core.kernel.errors import InvalidArgument, Unauthenticated
 from core.kernel.validation import validate
 from core.live.events import EventBus
@@ -38,7 +39,6 @@ QUIET_SECONDS = 10.0
 QUEUED_FRAMES = 4
 PATIENT_BATCHES = 100
 """Batches without a visible point that are passed over before others have their turn."""
-DAY_SECONDS = 86_400.0
 
 
 class SubscribeService:
@@ -93,7 +93,6 @@ class _Reader:
         self._presenter = Presenter(service.signals, self._caller.org_id)
         self._wake = asyncio.Event()
         self._ended = False
-        self._expiry: asyncio.TimerHandle | None = None
         self._position = Position(0)
         self._told = self._position
         self._complete_ms = 0
@@ -103,16 +102,14 @@ class _Reader:
         service, org_id = self._service, self._caller.org_id
         after = None if self._resumed is None else self._resumed[0].cursor - bool(self._resumed[0].done)
         journal = service.journals.join(org_id, self._wake, after)
-        unwatch = service.credentials.watch(self._caller.credential_id, self._credential_ended)
-        self._await_expiry()
+        secret = self._call.credential or ""
+        lease = Lease(service.credentials, service.clock, self._caller, secret, self._credential_ended)
         try:
             yield self._first(journal)
             async for message in self._follow(journal):
                 yield message
         finally:
-            unwatch()
-            if self._expiry is not None:
-                self._expiry.cancel()
+            lease.close()
             service.journals.leave(org_id, journal, self._wake)
 
     def _first(self, journal: Journal) -> SubscribeTelemetryResponse:
@@ -203,17 +200,6 @@ class _Reader:
     def _credential_ended(self) -> None:
         self._ended = True
         self._wake.set()
-
-    def _await_expiry(self) -> None:
-        """End with the credential; a session that was used meanwhile lives on, and is looked at again."""
-        principal = self._service.credentials.known(self._call.credential or "") or self._caller
-        if principal.expires_at_us is None:
-            return
-        left = (principal.expires_at_us - self._service.clock.now_us()) / MICROSECONDS
-        if left <= 0:
-            self._credential_ended()
-        else:
-            self._expiry = asyncio.get_running_loop().call_later(min(left, DAY_SECONDS), self._await_expiry)
 
 
 async def _guarded(work: Coroutine[Any, Any, None], frames: Mailbox[ConnectTelemetryResponse]) -> None:

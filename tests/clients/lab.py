@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection
 
 CHUNK = 100
 """Datapoints that a controller sends at once."""
-SECONDS = 20.0
+SECONDS = 60.0
 UNAUTHORIZED = 401
 
 
@@ -65,6 +65,27 @@ class Controller(Person):
         super().__init__(url, email, password)
         self.socket: ClientConnection | None = None
 
+    async def start_up(self) -> None:
+        """Make a simulated device where there is nothing at all, and say so, as a controller in development does."""
+        instances, events = await self.ask("GET", "/plugins"), await self.ask("GET", "/events")
+        if not instances["total"] and not events["total"]:
+            body = {"plugin_id": "simulated", "instance_name": "Simulated Device", "demo_mode": True, "enabled": True}
+            assert (await self.ask("POST", "/plugins", json=body))["status"] == "success"
+        await self.ask("POST", "/logging", json={"content": "Controller started.", "logging_type": "info"})
+
+    async def sync(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the events of the channels that are read, and of those that are written, of enabled instances."""
+        read: dict[str, str] = {}
+        written: dict[str, str] = {}
+        for instance in (await self.ask("GET", "/plugins"))["data"]:
+            if not instance["enabled"]:
+                continue
+            for channel in await self.ask("GET", f"/plugins/{instance['public_id']}/channels"):
+                into = written if channel["direction"] == "output" else read
+                if channel["event_public_id"] is not None:
+                    into[channel["channel_id"]] = channel["event_public_id"]
+        return read, written
+
     async def connect(self, ws_url: str) -> None:
         """Send over the socket from now on. Its answers are never read."""
         self.socket = await websockets.connect(f"{ws_url}/ws/controller/telemetry?token={self.token}")
@@ -112,6 +133,24 @@ class Browser(Person):
         page = await self.ask("GET", path, params={"page_size": 50, "_t": 1})
         assert set(page) == {"page", "page_size", "total", "data"}
         return page["data"]
+
+    async def make(self, path: str, **body: object) -> dict[str, Any]:
+        """Make something and return it as the list shows it, which pages read at once."""
+        said = await self.ask("POST", path, json=body)
+        assert said["status"] == "success"
+        return (await self.rows(path))[-1]
+
+    async def change(self, path: str, **body: object) -> None:
+        """Change something."""
+        assert (await self.ask("PUT", path, json=body))["status"] == "success"
+
+    async def delete(self, path: str) -> None:
+        """Delete something."""
+        assert (await self.ask("DELETE", path))["status"] == "success"
+
+    async def upload(self, path: str, name: str, data: bytes) -> str:
+        """Send a file as a form does, and return what the server says."""
+        return (await self.ask("POST", path, files={"file": (name, data)}))["message"]
 
     async def csv(self, experiment: str) -> list[str]:
         """Download an experiment; return its lines."""

@@ -16,7 +16,7 @@ from tests.databases import postgres
 
 __all__ = ["postgres"]
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 TRACES = ("Traceback", 'File "', "sqlite", "site-packages")
 
 

@@ -30,6 +30,7 @@ from core.identity.accounts import FirstAdmin
 from core.kernel.logging import configure_logging
 from core.kernel.settings import Settings
 from gen.busbar.api.v1.options_pb import CredentialKind
+from tests.databases import migrated_sqlite
 
 WAIT_SECONDS = 60.0
 PASSWORD = "correct horse battery"
@@ -46,6 +47,8 @@ class Account:
 
 async def prepare(data: Path, database: str = "") -> Account:
     """Set up a data directory, or a database elsewhere, with a user, their session and a telemetry key."""
+    if not database:
+        await migrated_sqlite(data / "busbar.db")
     app = await App.create(Settings(data=data, database=database))
     try:
         account = await app.identity.register("alice@example.com", PASSWORD, username="alice")

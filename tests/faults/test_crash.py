@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from gen.busbar.maker.v1.pins_pb import WritePinRequest
 from gen.busbar.maker.v1.pins_pb_grpc import PinServiceClient
 from gen.busbar.telemetry.v1.ingest_pb import Column, IngestColumnsRequest
 from gen.busbar.telemetry.v1.ingest_pb_grpc import IngestServiceClient
+from tests.conftest import COUNTED
 from tests.faults.process import Account, ServerProcess, prepare, serving
 
 ROUNDS = {"sqlite": 20, "postgresql": 5}
@@ -183,9 +184,10 @@ def missing_and_repeated(found: Counter[int], acknowledged: set[int]) -> tuple[i
     return len(acknowledged - found.keys()), sum(times - 1 for times in found.values())
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", ROUNDS)
 async def test_every_acknowledged_point_survives_however_often_the_server_is_killed_and_none_is_there_twice(
-    kind: str, tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
 ) -> None:
     data = tmp_path / "data"
     database: str = await request.getfixturevalue("postgres").migrated() if kind == "postgresql" else ""
@@ -215,11 +217,11 @@ async def test_every_acknowledged_point_survives_however_often_the_server_is_kil
 
     acknowledged = sum(device.acknowledged for device in devices)
     writes = [seq for switch in switches for seq in switch.acknowledged.values()]
-    with capsys.disabled():
-        print(  # noqa: T201 - the counts are what whoever runs this wants to see
-            f"\n{ROUNDS[kind]} kills on {kind}: {acknowledged} points and {len(writes)} pin writes acknowledged,"
-            f" {len(stored)} stored, {lost} lost, {repeated} repeated"
-        )
+    record_property(
+        COUNTED,
+        f"{ROUNDS[kind]} kills on {kind}: {acknowledged} points and {len(writes)} pin writes acknowledged,"
+        f" {len(stored)} stored, {lost} lost, {repeated} repeated",
+    )
     assert (lost, repeated) == (0, 0)
     assert len(set(writes)) == len(writes)
     # Every stored write took one number, and no number was taken by anything else.

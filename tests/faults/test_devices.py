@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter, deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from core.app import App
 from core.kernel.settings import Settings
 from gen.busbar.api.v1.options_pb import CredentialKind
-from tests.conftest import Person, Running
+from tests.conftest import COUNTED, Person, Running
 from tests.faults.process import Account, ServerProcess, prepare, serving
 from tests.telemetry.sockets import dashboard, hear, say, sources
 
@@ -103,7 +103,7 @@ class Life:
 
 
 async def test_what_devices_sent_over_their_sockets_is_there_once_however_often_the_server_is_killed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     data = tmp_path / "data"
     account = await prepare(data)
@@ -121,11 +121,11 @@ async def test_what_devices_sent_over_their_sockets_is_there_once_however_often_
 
     found = await stored(data, account)
     acknowledged = sum(len(device.acknowledged) for device in devices)
-    with capsys.disabled():
-        print(  # noqa: T201 - the counts are what whoever runs this wants to see
-            f"\n{len(KILLS)} kills under {DEVICES} sockets: {acknowledged} points acknowledged, {under_way} sent again,"
-            f" {found.total()} stored"
-        )
+    record_property(
+        COUNTED,
+        f"{len(KILLS)} kills under {DEVICES} sockets: {acknowledged} points acknowledged, {under_way} sent again,"
+        f" {found.total()} stored",
+    )
     assert under_way > 0
     for device in devices:
         assert device.acknowledged == set(range(device.sent))

@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from gen.busbar.api.v1.options_pb import CredentialKind
 from tests.conftest import Person, Running, Start
 from tests.faults.conftest import WAIT_SECONDS, Target, assert_tells_nothing
+from tests.telemetry.sockets import dashboard, hear
 
 LAGGED = 4429
 WRITES = 3_000
@@ -150,13 +151,19 @@ async def write_pins(busbar: Running, person: Person, board_id: str, writes: int
     await asyncio.gather(*(some(writes // 16) for _ in range(16)))
 
 
+def masked(**members: Any) -> bytes:
+    """Return a frame as clients send it, under a mask of zeros."""
+    payload = json.dumps(members).encode()
+    return b"\x81" + bytes([0x80 | 126]) + len(payload).to_bytes(2) + bytes(4) + payload
+
+
 @asynccontextmanager
-async def half_open(busbar: Running, board_id: str, credential: str) -> AsyncGenerator[None]:
-    """Open a socket by hand, with the smallest buffer, and never read from it again."""
+async def half_open(busbar: Running, path: str, credential: str = "", **hello: Any) -> AsyncGenerator[None]:
+    """Open a socket by hand, with the smallest buffer, say hello where that is needed, and never read from it again."""
     host, _, port = busbar.url.removeprefix("http://").partition(":")
+    bearer = f"Authorization: Bearer {credential}\r\n" if credential else ""
     head = (
-        f"GET /ws/boards/{board_id}/pins HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer {credential}\r\n"
-        "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\n{bearer}Upgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     )
     loop = asyncio.get_running_loop()
@@ -167,6 +174,8 @@ async def half_open(busbar: Running, board_id: str, credential: str) -> AsyncGen
             await loop.sock_connect(raw, (host, int(port)))
             await loop.sock_sendall(raw, head.encode())
             assert (await loop.sock_recv(raw, 12)) == b"HTTP/1.1 101"
+            if hello:
+                await loop.sock_sendall(raw, masked(**hello))
         yield
 
 
@@ -175,10 +184,31 @@ async def test_a_client_that_stops_answering_is_let_go(start: Start) -> None:
     alice = await busbar.person("alice")
     board = await busbar.board(alice)
     session = busbar.client("rest", alice.session)
-    async with half_open(busbar, board.id, board.device_token):
+    async with half_open(busbar, f"/ws/boards/{board.id}/pins", board.device_token):
         assert (await session.call("BoardService.GetBoard", board_id=board.id)).status == "online"
         await until(lambda: busbar.server._live.connections == 0)
         assert (await session.call("BoardService.GetBoard", board_id=board.id)).status != "online"
+
+
+@pytest.mark.parametrize("path", ["/ws/device", "/party/default"])
+async def test_a_device_that_stops_answering_is_let_go_and_dashboards_are_told(start: Start, path: str) -> None:
+    busbar = await start(live={"ping_seconds": 0.5})
+    key = await busbar.key(await busbar.person("alice"), CredentialKind.TELEMETRY_KEY)
+    async with dashboard(busbar, key) as ws:
+        async with half_open(busbar, path, type="device_auth", api_key=key, source_id="rig"):
+            online = await hear(ws, "source_status")
+            offline = await hear(ws, "source_status")
+        assert [(told["source_id"], told["status"]) for told in (online, offline)] == [("rig", "online"), ("rig", "offline")]
+        await until(lambda: (busbar.server._live.connections, busbar.app.found.signals.connected_devices) == (1, 0))
+
+
+@pytest.mark.parametrize("path", ["/ws/browser", "/party/default"])
+async def test_a_dashboard_that_stops_answering_is_let_go(start: Start, path: str) -> None:
+    busbar = await start(live={"ping_seconds": 0.2})
+    key = await busbar.key(await busbar.person("alice"), CredentialKind.TELEMETRY_KEY)
+    async with half_open(busbar, path, type="browser_auth", token=key):
+        await until(lambda: busbar.server._live.connections == 1)
+        await until(lambda: busbar.server._live.connections == 0)
 
 
 async def test_a_reader_that_stopped_reading_delays_nobody_and_ends_with_4429(start: Start) -> None:

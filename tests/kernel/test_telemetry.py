@@ -1,20 +1,17 @@
-"""What a scrape, a trace and the access log tell of calls."""
+"""What a scrape and the access log tell of calls."""
 
 from __future__ import annotations
 
 from typing import cast
 
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from core.kernel.call import Call, Principal
 from core.kernel.rpc import Rpc
 from core.kernel.settings import Settings
-from core.kernel.telemetry import AccessLog, CallMetrics, CallSpans, observers, render_metrics
+from core.kernel.telemetry import AccessLog, CallMetrics, observers, render_metrics
 from gen.busbar.api.v1.options_pb import CredentialKind
 
 NAME = "busbar.maker.v1.PinService/ReadPin"
@@ -64,20 +61,6 @@ def test_durations_fall_into_cumulative_buckets(rpc: Rpc) -> None:
     assert found["busbar_call_seconds_sum", (("door", "grpc"), ("rpc", NAME))] == pytest.approx(60.30105)
 
 
-def test_a_span_has_the_times_and_the_outcome_of_its_call(rpc: Rpc) -> None:
-    kept = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(kept))
-    CallSpans(provider.get_tracer("t")).ended(rpc, Call(door="mcp", request_id="r1"), "NOT_FOUND", 0.25)
-    (span,) = kept.get_finished_spans()
-    attributes = dict(span.attributes or {})
-    assert (attributes["rpc.service"], attributes["rpc.method"]) == ("busbar.maker.v1.PinService", "ReadPin")
-    assert (attributes["error.type"], attributes["busbar.door"]) == ("NOT_FOUND", "mcp")
-    assert span.start_time is not None
-    assert span.end_time is not None
-    assert span.end_time - span.start_time == 250_000_000
-
-
 def test_the_access_log_names_the_caller_but_not_the_credential(rpc: Rpc) -> None:
     call = Call(door="rest", credential="s3cret", principal=Principal("cred_1", CredentialKind.SESSION, "org_1", "usr_1"))
     with capture_logs() as lines:
@@ -89,4 +72,4 @@ def test_the_access_log_names_the_caller_but_not_the_credential(rpc: Rpc) -> Non
 
 def test_only_what_is_asked_for_watches_calls() -> None:
     assert len(observers(Settings())) == 1
-    assert len(observers(Settings(traces=True, access_log=True))) == 3
+    assert len(observers(Settings(access_log=True))) == 2

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.conftest import Running
 
-SECONDS = 10.0
+SECONDS = 60.0
 WATCH, SEND = "/ws/datapoints/stream", "/ws/controller/telemetry"
 
 

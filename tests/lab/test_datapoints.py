@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Mapping
 from typing import Any
 
 import httpx
 import pytest
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from core.kernel.errors import Unavailable
-from core.lab.event_directory import EventDirectory, KnownEvent
-from core.lab.experiment_directory import ExperimentDirectory
-from core.lab.ingest import LabIngest
+from core.lab.event_directory import EventDirectory
+from core.lab.hooks import Webhooks
 from gen.busbar.api.v1.options_pb import CredentialKind
 from tests.conftest import Person, Running, Start
 from tests.lab.conftest import MakeEvent, make_event, person, sign_in
+from tests.lab.things import log_of, make, rule
 
 
 async def send(client: httpx.AsyncClient, *points: tuple[str, Any]) -> str:
@@ -247,68 +245,49 @@ async def test_values_are_sent_over_grpc(busbar: Running, alice: Person, event: 
     assert (await client.call("DatapointService.GetDatapoint", public_id=page.data[1].public_id)).value == 1.0
 
 
-class Told:
-    """Writes down what ingest tells rules and webhooks, and what was stored by then."""
-
-    def __init__(self, busbar: Running) -> None:
-        self._busbar = busbar
-        self.values: list[tuple[str, float]] = []
-        self.readings: list[object] = []
-        self.stored: list[int] = []
-        self.fails = False
-
-    def wanted(self, org_id: str, event_type: str) -> bool:
-        return bool(org_id) and event_type == "sensor.reading"
-
-    async def dispatch(
-        self, session: AsyncSession, org_id: str, event_type: str, payload: Mapping[str, object], at_us: int | None = None
-    ) -> None:
-        assert (org_id, event_type) == (org_id, "sensor.reading")
-        assert session.in_transaction()
-        assert at_us is not None
-        if self.fails:
-            raise Unavailable("storage is away")
-        self.readings.append(payload)
-
-    async def evaluate(self, org_id: str, event: KnownEvent, value: float, at_us: int) -> None:
-        assert org_id == event.org_id
-        assert at_us
-        self.values.append((event.public_id, value))
-        rows = await self._busbar.app.database.query(lambda tx: tx.fetch("SELECT count(*) FROM point"))
-        self.stored.append(rows[0][0])
-
-    def ingest(self) -> LabIngest:
-        app = self._busbar.app
-        found, clock = app.found, self._busbar.clock
-        parts = found.part(EventDirectory), found.part(ExperimentDirectory), clock
-        return LabIngest(app.database, app.signals, *parts, hooks=self, rules=self)
-
-
-async def test_rules_see_the_last_value_of_each_event_after_the_commit_and_readings_the_first_of_a_burst(
-    busbar: Running, alice: Person, event: MakeEvent
+async def test_rules_see_the_last_value_of_each_event_and_readings_the_first_of_a_burst(
+    admin: httpx.AsyncClient, busbar: Running, event: MakeEvent
 ) -> None:
     first, second = await event("first"), await event("second")
-    told = Told(busbar)
-    ingest = told.ingest()
-    assert await ingest.store(alice.org_id, [(first, 1.0), (second, 2.0), (first, 3.0)]) == 3
-    assert told.values == [(first, 3.0), (second, 2.0)]
-    assert told.stored == [3, 3]
-    assert told.readings == [{"sensor": first, "value": 1.0}, {"sensor": second, "value": 2.0}]
+    for public_id in (first, second):
+        await make(admin, "rules", rule(public_id, name=public_id, threshold=0, cooldown_seconds=0, action_type="log"))
+    await make(admin, "webhooks", {"url": "http://127.0.0.1:9/", "events": ["sensor.reading"]})
+    # Both are there when the sender is answered.
+    await send(admin, (first, 1), (second, 2), (first, 3))
+    assert {entry["content"].split(" (")[0] for entry in await log_of(admin)} == {
+        f"Rule '{first}' triggered: value 3.0 gt 0.0", f"Rule '{second}' triggered: value 2.0 gt 0.0",
+    }  # fmt: skip
+    assert await readings(busbar) == [(first, 1.0), (second, 2.0)]
     busbar.clock.forward(seconds=4)
-    await ingest.store(alice.org_id, [(first, 4.0)])
-    assert len(told.readings) == 2
+    await send(admin, (first, 4))
+    assert len(await readings(busbar)) == 2
     busbar.clock.forward(seconds=1.1)
-    await ingest.store(alice.org_id, [(first, 5.0), (first, 6.0)])
-    assert told.readings[2:] == [{"sensor": first, "value": 5.0}]
+    await send(admin, (first, 5), (first, 6))
+    assert (await readings(busbar))[2:] == [(first, 5.0)]
 
 
-async def test_a_webhook_that_cannot_be_told_does_not_refuse_what_is_stored(
-    busbar: Running, alice: Person, event: MakeEvent
+async def readings(busbar: Running) -> list[tuple[str, float]]:
+    """Return what webhooks were told, or will be."""
+    rows = await busbar.app.database.query(lambda tx: tx.fetch("SELECT payload FROM outbox ORDER BY rowid"))
+    told = [json.loads(row[0]) for row in rows]
+    return [(body["sensor"], body["value"]) for body in told]
+
+
+async def test_a_webhook_that_cannot_be_told_now_refuses_nothing_and_is_told_of_the_next_value(
+    admin: httpx.AsyncClient, busbar: Running, event: MakeEvent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told, temperature = Told(busbar), await event()
-    told.fails = True
-    assert await told.ingest().store(alice.org_id, [(temperature, 1.0)]) == 1
-    assert told.values == [(temperature, 1.0)]
+    temperature = await event()
+    await make(admin, "webhooks", {"url": "http://127.0.0.1:9/", "events": ["sensor.reading"]})
+
+    async def away(*_: object) -> None:
+        raise Unavailable("storage is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Webhooks, "dispatch", away)
+        assert await send(admin, (temperature, 1)) == "1 datapoints successfully created."
+    assert await readings(busbar) == []
+    await send(admin, (temperature, 2))
+    assert await readings(busbar) == [(temperature, 2.0)]
 
 
 async def test_a_time_that_is_taken_on_a_linked_channel_gives_way_to_the_next(

@@ -17,6 +17,7 @@ from core.lab.erasing import Erasing
 from core.lab.event_directory import EventDirectory
 from core.lab.experiment_directory import ExperimentDirectory, KnownExperiment
 from core.lab.experiments import GONE, ExperimentService
+from core.lab.hooks import Webhooks
 from core.lab.log_book import LogBook
 from core.signals.tables import RecordingRow
 from gen.busbar.api.v1.options_pb import CredentialKind
@@ -266,10 +267,7 @@ async def test_an_event_of_another_organisation_is_in_no_export(
 async def test_webhooks_hear_of_the_start_and_of_the_first_stop(busbar: Running, alice: Person) -> None:
     told: list[tuple[str, str, object]] = []
 
-    class Hooks:
-        def wanted(self, org_id: str, event_type: str) -> bool:
-            return bool(org_id and event_type)
-
+    class Hooks(Webhooks):
         async def dispatch(
             self, session: AsyncSession, org_id: str, event_type: str, payload: Mapping[str, object], at_us: int | None = None
         ) -> None:
@@ -280,7 +278,8 @@ async def test_webhooks_hear_of_the_start_and_of_the_first_stop(busbar: Running,
     app, found = busbar.app, busbar.app.found
     parts = found.part(EventDirectory), found.part(ExperimentDirectory), LogBook(busbar.clock)
     erasing = found.part(Erasing)
-    service = ExperimentService(app.database, app.signals, *parts, erasing=erasing, clock=busbar.clock, hooks=Hooks())
+    hooks = Hooks(app.database, app.outbox, busbar.clock)
+    service = ExperimentService(app.database, app.signals, *parts, erasing=erasing, clock=busbar.clock, hooks=hooks)
     call = Call(principal=Principal("c", CredentialKind.SESSION, alice.org_id, user_id=alice.id))
     await service.create_experiment(CreateExperimentRequest(name="run"), call)
     (experiment,) = (await service.list_experiments(ListExperimentsRequest(), call)).data

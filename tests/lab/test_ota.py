@@ -217,7 +217,9 @@ async def test_what_a_stop_interrupted_has_failed_after_the_next_start(start: St
     assert (found["status"], found["error_message"]) == ("failed", "the server stopped meanwhile")
 
 
-async def test_the_newest_of_what_is_registered_is_told(busbar: Running, admin: httpx.AsyncClient) -> None:
+async def test_the_newest_of_what_is_registered_is_told(start: Start) -> None:
+    busbar = await start(lab={"github_repo": ""})
+    admin = await sign_in(busbar, (await busbar.person("alice")).email)
     viewer = await person(busbar, admin, "Vera", "viewer")
     empty = (await viewer.get("/api/v1/ota/check")).json()
     assert empty == {
@@ -257,6 +259,14 @@ async def test_the_release_of_a_project_is_told_or_why_it_is_not(start: Start, r
     names = ("github_latest_version", "github_download_url", "github_release_url", "github_error", "latest_version")
     assert tuple(found[name] for name in names) == told
     assert found["update_available"] is (told[4] is not None)
+
+
+async def test_the_project_is_that_of_the_clients_unless_another_one_is_set(start: Start) -> None:
+    async with web({"/repos/stefanposs/webmacs/releases/latest": (200, {}, RELEASE)}) as url:
+        busbar = await start(lab={"github_api": url})
+        admin = await sign_in(busbar, (await busbar.person("alice")).email)
+        found = (await admin.get("/api/v1/ota/check")).json()
+    assert (found["github_latest_version"], found["github_error"]) == ("2.3.0", None)
 
 
 async def test_a_project_that_cannot_be_reached_fails_no_check(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

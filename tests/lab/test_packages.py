@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import stat
 import zipfile
 from collections.abc import AsyncIterator
@@ -59,7 +60,7 @@ async def test_an_uploaded_wheel_brings_a_plugin_whose_instances_have_its_channe
 async def test_bundled_plugins_are_listed_first_and_cannot_be_removed(admin: httpx.AsyncClient) -> None:
     await upload(admin)
     found = (await admin.get("/api/v1/plugins/packages")).json()
-    assert [(one["source"], one["removable"]) for one in found] == [("bundled", False), ("bundled", False), ("uploaded", True)]
+    assert [(one["source"], one["removable"]) for one in found] == [*[("bundled", False)] * 3, ("uploaded", True)]
     answer = await admin.delete(f"/api/v1/plugins/packages/{found[0]['public_id']}")
     assert (answer.status_code, answer.json()) == (400, {"detail": "Bundled plugins cannot be removed."})
 
@@ -203,10 +204,33 @@ async def test_no_metadata_is_no_wheel(admin: httpx.AsyncClient, tmp_path: Path)
     assert (answer.status_code, answer.json()) == (422, {"detail": "Wheel has no single .dist-info/METADATA."})
 
 
+async def failed(busbar: Running, admin: httpx.AsyncClient, answer: httpx.Response, reason: str) -> None:
+    """See that a wheel was not installed, why, and that nothing of it is left."""
+    assert (answer.status_code, answer.json()) == (500, {"detail": f"Plugin install failed: {reason}"})
+    assert (await uploaded(admin), left(busbar)) == ([], [])
+    assert (await upload(admin)).status_code == 201
+
+
+async def test_a_wheel_whose_files_stand_in_each_others_way_is_not_installed(busbar: Running, admin: httpx.AsyncClient) -> None:
+    answer = await upload(admin, wheel(files={"data": b"a file", "data/more": b"and a folder of its name"}))
+    await failed(busbar, admin, answer, "Not a directory")
+
+
+async def test_a_wheel_for_which_the_disk_has_no_room_is_not_installed(busbar: Running, admin: httpx.AsyncClient) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Large once it is unpacked; what the database writes meanwhile is far smaller.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000_000, before[1]))
+    try:
+        answer = await upload(admin, wheel(files={"zeros": bytes(40_000_000)}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    await failed(busbar, admin, answer, "File too large")
+
+
 async def test_a_plugin_that_cannot_be_loaded_is_not_listed_and_harms_nobody(admin: httpx.AsyncClient) -> None:
     code = "raise RuntimeError('broken at import')\n"
     assert (await upload(admin, wheel(code=code))).status_code == 201
-    assert [one["id"] for one in (await admin.get("/api/v1/plugins/available")).json()] == ["simulated", "system"]
+    assert [one["id"] for one in (await admin.get("/api/v1/plugins/available")).json()] == ["revpi", "simulated", "system"]
     assert (await admin.post("/api/v1/plugins", json={"plugin_id": "oven", "instance_name": "Oven"})).status_code == 201
 
 

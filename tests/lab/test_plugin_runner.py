@@ -278,7 +278,12 @@ async def test_plugins_beside_the_server_are_found_by_their_entry_points(
     text = plugin_drivers.HOST.read_text()
     host.write_text(text.replace(start, f"{start}import sys\nsys.path.insert(0, {str(site)!r})\n", 1))
     monkeypatch.setattr(plugin_drivers, "HOST", host)
-    assert [one["id"] for one in (await admin.get("/api/v1/plugins/available")).json()] == ["oven", "simulated", "system"]
+    assert [one["id"] for one in (await admin.get("/api/v1/plugins/available")).json()] == [
+        "oven",
+        "revpi",
+        "simulated",
+        "system",
+    ]
     await instance(admin, plugin_id="oven")
     await becomes(admin, "connected")
 

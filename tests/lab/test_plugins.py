@@ -43,9 +43,13 @@ async def instance(client: httpx.AsyncClient, name: str = "Rig", **body: Any) ->
 async def test_the_plugins_of_the_server_are_listed_with_what_people_want_to_know(admin: httpx.AsyncClient) -> None:
     found = (await admin.get("/api/v1/plugins/available")).json()
     told = [(one["id"], one["name"], one["version"]) for one in found]
-    assert told == [("simulated", "Simulated Device", "0.2.0"), ("system", "System Monitor", "0.1.0")]
+    assert told == [
+        ("revpi", "Revolution Pi", "0.1.0"),
+        ("simulated", "Simulated Device", "0.2.0"),
+        ("system", "System Monitor", "0.1.0"),
+    ]
     assert all(set(one) == {"id", "name", "version", "vendor", "description", "url"} for one in found)
-    assert found[0]["url"] is None
+    assert found[1]["url"] is None
 
 
 async def test_an_instance_has_a_channel_and_an_event_for_each_thing_that_its_plugin_measures(admin: httpx.AsyncClient) -> None:

@@ -24,6 +24,7 @@ from gen.busbar.api.v1.options_pb import CredentialKind
 from tests.conftest import Person, Running
 from tests.doors import camel
 from tests.lab.conftest import linked, make_event, person, sign_in
+from tests.lab.test_experiments import begin, export
 from tests.lab.things import make, rule
 from tests.signals.conftest import Bench, loop_bench
 
@@ -119,6 +120,43 @@ async def test_a_rule_is_tried_on_an_experiment(
     session = await busbar.app.signals.recordings.create(alice.org_id, kind="session")
     answer = await admin.post("/api/v1/rules/try", json={"rule": trial(event), "experiment_public_id": session.public_id})
     assert (answer.status_code, answer.json()) == (404, {"detail": f"Experiment '{session.public_id}' not found."})
+
+
+async def test_a_point_is_of_one_experiment_whether_it_is_tried_listed_or_exported(
+    busbar: Running, alice: Person, admin: httpx.AsyncClient, event: str
+) -> None:
+    async def measured(value: float, *, late: float = 0, session: str | None = None) -> None:
+        busbar.clock.forward(seconds=10)
+        at_us = busbar.clock.now_us() - int(late * MICROSECONDS)
+        await busbar.app.signals.write(alice.org_id, [Column("rig-1", "temp", [at_us], [value], recording=session)])
+
+    async def stop(run: str) -> None:
+        busbar.clock.forward(seconds=1)
+        assert (await admin.put(f"/api/v1/experiments/{run}/stop")).status_code == 200
+
+    await measured(100)
+    long = await begin(admin, "long")
+    await measured(101)
+    # One that began later has the points of its time, those of the lab's own way in and of a session among them.
+    inner = await begin(admin, "inner")
+    await measured(102, session="s1")
+    await admin.post("/api/v1/datapoints", json={"event_public_id": event, "value": 103})
+    await stop(inner)
+    await measured(104, session="s1")
+    await measured(105, late=25)
+    await stop(long)
+    after = await begin(admin, "after")
+    await measured(106)
+    # What comes late belongs to the experiment that ran at its time.
+    await measured(107, late=25)
+    listed: dict[str | None, set[float]] = {}
+    for point in (await admin.get("/api/v1/datapoints", params={"page_size": 100})).json()["data"]:
+        listed.setdefault(point["experiment_public_id"], set()).add(point["value"])
+    for run, values in ((long, {101.0, 104.0, 107.0}), (inner, {102.0, 103.0, 105.0}), (after, {106.0})):
+        told = await ask(admin, rule=trial(event), experiment_public_id=run)
+        assert {firing["value"] for firing in told["firings"]} == values
+        assert {float(row[3]) for row in await export(admin, run)} == values
+        assert listed[run] == values
 
 
 async def test_what_is_tried_must_exist_and_be_whole(

@@ -13,16 +13,15 @@ import pytest
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from core.lab.conditions import Condition
+from core.lab.effects import Effects
 from core.lab.event_directory import EventDirectory
-from core.lab.hooks import Webhooks
 from core.lab.log_book import LogBook
-from core.lab.rule_engine import RuleEngine
 from core.signals.model import Column
 from gen.busbar.api.v1.options_pb import CredentialKind
-from tests.conftest import Person, Running
+from tests.conftest import Person, Running, Start
 from tests.doors import Refused
 from tests.lab.conftest import linked, make_event, person, sign_in
-from tests.lab.things import fired, log_of, make, measure, rule, until
+from tests.lab.things import Worker, another_worker, fired, log_of, make, measure, rule, until
 
 LOG: dict[str, object] = {"action_type": "log"}
 
@@ -340,12 +339,12 @@ async def test_what_is_no_number_fires_nothing(
 async def test_a_rule_rests_after_it_has_fired_and_then_fires_again(
     busbar: Running, alice: Person, admin: httpx.AsyncClient, event: str
 ) -> None:
-    engine, known = engine_of(busbar), event_of(busbar, alice, event)
+    worker = Worker.of(busbar)
     made = await make(admin, "rules", rule(event, cooldown_seconds=60, **LOG))
     for ahead, times in ((0, 1), (59, 1), (2, 2), (61, 3)):
         busbar.clock.forward(seconds=ahead)
         for value in (31.0, 32.0):
-            await engine.evaluate(alice.org_id, known, value, busbar.clock.now_us())
+            await worker.see(alice, value)
         assert len(await log_of(admin)) == times
     assert await fired(admin, made["public_id"]) is not None
 
@@ -354,46 +353,45 @@ async def test_a_rule_without_cooldown_fires_at_every_value(
     busbar: Running, alice: Person, admin: httpx.AsyncClient, event: str
 ) -> None:
     await make(admin, "rules", rule(event, cooldown_seconds=0, **LOG))
-    known = event_of(busbar, alice, event)
-    await asyncio.gather(*(engine_of(busbar).evaluate(alice.org_id, known, 31.0, 0) for _ in range(20)))
+    await asyncio.gather(*(Worker.of(busbar).see(alice, 31.0) for _ in range(20)))
     assert len(await log_of(admin)) == 20
 
 
-async def test_two_engines_on_one_database_fire_a_rule_once(
+async def test_two_workers_on_one_database_fire_a_rule_once(
     busbar: Running, alice: Person, admin: httpx.AsyncClient, event: str
 ) -> None:
     made = await make(admin, "rules", rule(event, **LOG))
-    known = event_of(busbar, alice, event)
-    engines = [await another_engine(busbar) for _ in range(4)]
-    await asyncio.gather(*(one.evaluate(alice.org_id, known, 31.0 + n, 0) for n in range(5) for one in engines))
-    assert len(await log_of(admin)) == 1
-    # Those that lost know why: they rest as long as the one that won.
-    busbar.clock.forward(seconds=61)
-    await asyncio.gather(*(one.evaluate(alice.org_id, known, 31.0, 0) for one in engines))
-    assert len(await log_of(admin)) == 2
+    async with another_worker(busbar) as other:
+        workers = [Worker.of(busbar), other]
+        await asyncio.gather(*(one.see(alice, 31.0 + n) for n in range(5) for one in workers))
+        assert len(await log_of(admin)) == 1
+        # The one that lost knows why: it rests as long as the one that won.
+        busbar.clock.forward(seconds=61)
+        await asyncio.gather(*(one.see(alice, 31.0) for one in workers))
+        assert len(await log_of(admin)) == 2
     assert await fired(admin, made["public_id"]) is not None
 
 
 async def test_a_changed_rule_counts_from_the_next_value(
     busbar: Running, alice: Person, admin: httpx.AsyncClient, event: str
 ) -> None:
-    engine, known = engine_of(busbar), event_of(busbar, alice, event)
+    worker = Worker.of(busbar)
     path = f"/api/v1/rules/{(await make(admin, 'rules', rule(event, cooldown_seconds=0, **LOG)))['public_id']}"
     for change, times in (({"enabled": False}, 0), ({"enabled": True}, 1), ({"threshold": 40}, 1), ({"operator": "lt"}, 2)):
         assert (await admin.put(path, json=change)).status_code == 200
-        await engine.evaluate(alice.org_id, known, 31.0, 0)
+        await worker.see(alice, 31.0)
         assert len(await log_of(admin)) == times
     await admin.delete(path)
-    await engine.evaluate(alice.org_id, known, 31.0, 0)
+    await worker.see(alice, 31.0)
     assert len(await log_of(admin)) == 2
 
 
-async def test_values_that_meet_no_rule_never_touch_the_database(
+async def test_values_that_meet_no_rule_cost_no_transaction_beside_their_own(
     busbar: Running, alice: Person, admin: httpx.AsyncClient, event: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine, known, database = engine_of(busbar), event_of(busbar, alice, event), busbar.app.database
+    worker, database = Worker.of(busbar), busbar.app.database
     await make(admin, "rules", rule(event, **LOG))
-    await engine.evaluate(alice.org_id, known, 31.0, 0)
+    await worker.see(alice, 31.0)
     opened: list[str] = []
     unit_of_work = database.unit_of_work
 
@@ -407,49 +405,122 @@ async def test_values_that_meet_no_rule_never_touch_the_database(
     monkeypatch.setattr(database, "read", lambda: opened.append("read"))
     for value in range(100):
         # Below the threshold, or within the cooldown.
-        await engine.evaluate(alice.org_id, known, float(value), 0)
-    await measure(busbar, alice, 31.0)
+        await worker.see(alice, float(value))
     assert opened == []
 
 
 async def test_a_rule_that_cannot_fire_now_fires_at_the_next_value(
     busbar: Running, alice: Person, admin: httpx.AsyncClient, event: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine, known = engine_of(busbar), event_of(busbar, alice, event)
+    worker = Worker.of(busbar)
     await make(admin, "rules", rule(event, **LOG))
-
-    def broken(*_: object) -> None:
-        raise RuntimeError("no log today")
-
     with monkeypatch.context() as patched:
         patched.setattr(LogBook, "write", broken)
         # Nothing is raised: the sender's points are stored.
-        await engine.evaluate(alice.org_id, known, 31.0, 0)
+        await worker.see(alice, 31.0)
     assert await log_of(admin) == []
-    await engine.evaluate(alice.org_id, known, 31.0, 0)
+    await worker.see(alice, 31.0)
     assert len(await log_of(admin)) == 1
 
 
-async def test_a_cooldown_outlives_a_restart(busbar: Running, alice: Person, event: str) -> None:
-    admin = await sign_in(busbar, alice.email)
+async def test_a_cooldown_outlives_a_restart(busbar: Running, alice: Person, admin: httpx.AsyncClient, event: str) -> None:
     await make(admin, "rules", rule(event, **LOG))
-    await engine_of(busbar).evaluate(alice.org_id, event_of(busbar, alice, event), 31.0, 0)
-    again = await another_engine(busbar)
-    await again.evaluate(alice.org_id, event_of(busbar, alice, event), 31.0, 0)
+    await Worker.of(busbar).see(alice, 31.0)
+    async with another_worker(busbar) as again:
+        await again.see(alice, 31.0)
     assert len(await log_of(admin)) == 1
 
 
-def engine_of(busbar: Running) -> RuleEngine:
-    """Return the engine of a server."""
-    return busbar.app.found.part(RuleEngine)
+# Between the commit of a value and what follows from it
 
 
-async def another_engine(busbar: Running) -> RuleEngine:
-    """Return one more engine on a server's database, as another process would have it."""
-    hooks = busbar.app.found.part(Webhooks)
-    engine = RuleEngine(busbar.app.database, hooks, LogBook(busbar.clock), busbar.clock)
-    await engine.start()
-    return engine
+def broken(*_: object) -> None:
+    raise RuntimeError("no log today")
+
+
+async def test_what_failed_is_tried_again_and_holds_up_nothing_else(
+    busbar: Running, alice: Person, admin: httpx.AsyncClient, event: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker.of(busbar)
+    await make(admin, "rules", rule(event, cooldown_seconds=0, **LOG))
+    told = await make(admin, "rules", rule(event, name="told"))
+    with monkeypatch.context() as patched:
+        patched.setattr(LogBook, "write", broken)
+        await asyncio.gather(*(worker.see(alice, 31.0 + number) for number in range(3)))
+    assert await fired(admin, told["public_id"]) is not None
+    assert await log_of(admin) == []
+    busbar.clock.forward(seconds=31)
+    async with another_worker(busbar):
+        await until(lambda: logged(admin, 3))
+    assert await left(busbar) == 0
+
+
+async def test_what_a_crash_left_is_done_at_the_next_start_once(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    busbar = await start()
+    alice = await busbar.person("alice")
+    admin = await sign_in(busbar, alice.email)
+    await measure(busbar, alice, 0.0)
+    event = await linked(busbar, alice, "rig-1", "temp")
+    await make(admin, "rules", rule(event, **LOG))
+    await make(admin, "rules", rule(event, name="each", cooldown_seconds=0, **LOG))
+    gone = await make(admin, "rules", rule(event, name="gone", **LOG))
+    hook = await make(admin, "webhooks", {"url": "http://127.0.0.1:9/", "events": ["sensor.reading"]})
+
+    async def nothing(*_: object) -> bool:
+        return False
+
+    with monkeypatch.context() as patched:
+        # As if it died between the commit, with which the sender is answered, and what follows.
+        patched.setattr(Effects, "_carry_out", nothing)
+        key = await busbar.key(alice, CredentialKind.TELEMETRY_KEY)
+        for value in (31.5, 32.5):
+            points = [{"metric": "temp", "value": value, "source_id": "rig-1"}]
+            answer = await busbar.http(**{"x-api-key": key}).post("/api/ingest", json={"points": points})
+            assert answer.status_code == 200, answer.text
+        assert await log_of(admin) == []
+        assert (await admin.delete(f"/api/v1/rules/{gone['public_id']}")).status_code == 200
+        await busbar.app.found.part(Effects).stop()
+    assert await left(busbar) == 6
+    again = await start()
+    async with another_worker(again):
+        # Several may come back at once.
+        admin = await sign_in(again, alice.email)
+        await until(lambda: logged(admin, 3))
+    contents = sorted(entry["content"] for entry in await log_of(admin))
+    assert [content.split("(")[0] for content in contents] == [
+        "Rule 'each' triggered: value 31.5 gt 30.0 ",
+        "Rule 'each' triggered: value 32.5 gt 30.0 ",
+        "Rule 'hot' triggered: value 31.5 gt 30.0 ",
+    ]
+    assert await left(again) == 0
+    told = (await admin.get(f"/api/v1/webhooks/{hook['public_id']}/deliveries")).json()
+    assert told["total"] == 1
+
+
+async def test_a_value_that_is_not_stored_has_no_consequence(
+    busbar: Running, alice: Person, admin: httpx.AsyncClient, event: str
+) -> None:
+    await make(admin, "rules", rule(event, cooldown_seconds=0, **LOG))
+
+    async def full(*_: object) -> list[object]:
+        raise RuntimeError("not today")
+
+    # Whatever comes later in the transaction takes all of it back.
+    busbar.app.signals.on_writing(full)
+    with pytest.raises(RuntimeError):
+        await Worker.of(busbar).see(alice, 31.0)
+    assert await left(busbar) == 0
+    assert await log_of(admin) == []
+
+
+async def logged(admin: httpx.AsyncClient, times: int) -> bool:
+    """Whether rules have written so many entries."""
+    return len(await log_of(admin)) == times
+
+
+async def left(busbar: Running) -> int:
+    """Return how much is still to be done."""
+    return (await busbar.app.database.query(lambda tx: tx.fetch("SELECT count(*) FROM lab_effect")))[0][0]
 
 
 def event_of(busbar: Running, owner: Person, public_id: str) -> Any:

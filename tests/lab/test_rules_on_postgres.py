@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from core.lab.event_directory import EventDirectory
-from core.lab.hooks import Webhooks
-from core.lab.log_book import LogBook
-from core.lab.rule_engine import RuleEngine
 from tests.conftest import Start
 from tests.databases import Postgres, postgres
 from tests.lab.conftest import linked, sign_in
-from tests.lab.things import log_of, make, measure, rule
+from tests.lab.things import Worker, another_worker, log_of, make, measure, rule
 
 __all__ = ["postgres"]
 
@@ -24,13 +20,9 @@ async def test_workers_that_meet_fire_each_rule_once(start: Start, postgres: Pos
     event = await linked(busbar, alice, "rig-1", "temp")
     for number in range(4):
         await make(admin, "rules", rule(event, name=f"rule {number}", action_type="log"))
-    known = busbar.app.found.part(EventDirectory).by_public_id(alice.org_id, event)
-    assert known is not None
-    database, hooks = busbar.app.database, busbar.app.found.part(Webhooks)
-    engines = [RuleEngine(database, hooks, LogBook(busbar.clock), busbar.clock) for _ in range(4)]
-    for engine in engines:
-        await engine.start()
-    await asyncio.gather(*(engine.evaluate(alice.org_id, known, 31.0, 0) for engine in engines for _ in range(3)))
+    async with another_worker(busbar) as one, another_worker(busbar) as two:
+        workers = [Worker.of(busbar), one, two]
+        await asyncio.gather(*(worker.see(alice, 31.0) for worker in workers for _ in range(3)))
     assert len(await log_of(admin)) == 4
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import datetime
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -76,6 +77,78 @@ async def test_viewers_watch_but_do_not_send(busbar: Running, admin: httpx.Async
         assert await ask(socket, {"type": "ping"}) == {"type": "pong"}
     async with controller(busbar, viewer) as socket:
         assert await ending(socket) == (1008, "Operator privileges required")
+
+
+async def user_of(client: httpx.AsyncClient) -> str:
+    """Return the id of a client's user."""
+    return (await client.get("/api/v1/auth/me")).json()["public_id"]
+
+
+Ends = Callable[[httpx.AsyncClient, httpx.AsyncClient, str], Awaitable[httpx.Response]]
+
+
+async def sign_out(_admin: httpx.AsyncClient, mine: httpx.AsyncClient, _token: str) -> httpx.Response:
+    return await mine.post("/api/v1/auth/logout")
+
+
+async def delete_token(_admin: httpx.AsyncClient, mine: httpx.AsyncClient, token: str) -> httpx.Response:
+    return await mine.delete(f"/api/v1/tokens/{token}")
+
+
+async def delete_user(admin: httpx.AsyncClient, mine: httpx.AsyncClient, _token: str) -> httpx.Response:
+    return await admin.delete(f"/api/v1/users/{await user_of(mine)}")
+
+
+@pytest.mark.parametrize(
+    ("with_token", "end", "reason"),
+    [
+        (False, sign_out, "Token has been revoked"),
+        (True, delete_token, "Invalid API token"),
+        (False, delete_user, "User not found"),
+        (True, delete_user, "User not found"),
+    ],
+)
+async def test_open_sockets_end_with_their_credential_and_say_why(
+    busbar: Running, admin: httpx.AsyncClient, *, with_token: bool, end: Ends, reason: str
+) -> None:
+    otto = await person(busbar, admin, "otto", "operator")
+    made = (await otto.post("/api/v1/tokens", json={"name": "rig"})).json()
+    used = made["token"] if with_token else token_of(otto)
+    async with (
+        websockets.connect(f"{busbar.ws_url}{WATCH}?token={used}") as watching,
+        websockets.connect(f"{busbar.ws_url}{SEND}?token={used}") as sending,
+        stream(busbar, admin) as bystander,
+    ):
+        await hear(watching)
+        await settle(sending)
+        assert (await end(admin, otto, made["public_id"])).status_code == 200
+        assert [await ending(watching), await ending(sending)] == [(1008, reason)] * 2
+        assert await ask(bystander, {"type": "ping"}) == {"type": "pong"}
+
+
+async def test_an_open_socket_ends_when_its_token_expires(busbar: Running, admin: httpx.AsyncClient) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=1.5)
+    token = (await admin.post("/api/v1/tokens", json={"name": "rig", "expires_at": soon.isoformat()})).json()["token"]
+    async with websockets.connect(f"{busbar.ws_url}{SEND}?token={token}") as socket:
+        assert await ending(socket) == (1008, "API token expired")
+
+
+async def test_who_may_not_send_any_more_is_stopped_and_still_watches(
+    busbar: Running, admin: httpx.AsyncClient, event: MakeEvent
+) -> None:
+    temperature = await event()
+    otto = await person(busbar, admin, "otto", "operator")
+    path = f"/api/v1/users/{await user_of(otto)}"
+    async with controller(busbar, otto) as sending, stream(busbar, otto) as watching:
+        await settle(sending)
+        # What changes nothing about the right to send ends nothing.
+        for change in ({"username": "otto2"}, {"role": "admin"}, {"role": "operator"}):
+            assert (await admin.put(path, json=change)).status_code == 200
+            await settle(sending)
+        assert (await admin.put(path, json={"role": "viewer"})).status_code == 200
+        assert await ending(sending) == (1008, "Operator privileges required")
+        await send(admin, (temperature, 1))
+        assert (await hear(watching))["datapoints"][0]["value"] == 1.0
 
 
 async def test_a_batch_is_told_with_exactly_four_members(busbar: Running, admin: httpx.AsyncClient, event: MakeEvent) -> None:

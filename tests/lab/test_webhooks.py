@@ -13,11 +13,17 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
+from sqlmodel import select
 
+from core.identity.sealing import Sealer
+from core.identity.signing import ServerSecret
 from core.kernel.errors import Unavailable
-from core.kernel.settings import Outgoing
+from core.kernel.settings import Outgoing, Settings
 from core.lab.hooks import Webhooks
+from core.lab.rules_tables import WebhookRow
 from core.lab.sending import WebhookSender
+from core.lab.webhook_secrets import WebhookSecrets
 from core.outbox.delivery import AttemptFailed, Delivery
 from tests.conftest import Person, Running, Start
 from tests.doors import Refused
@@ -364,7 +370,8 @@ async def test_a_receiver_that_is_not_there_and_one_that_hangs_fail_each_in_its_
 
     receiver.answer = hang
     await admin.put(f"/api/v1/webhooks/{made['public_id']}", json={"url": receiver.url})
-    sender = WebhookSender(busbar.app.database, busbar.clock, Outgoing(), seconds=0.2)
+    secrets = WebhookSecrets(busbar.app.database, busbar.app.found.secret)
+    sender = WebhookSender(busbar.app.database, secrets, busbar.clock, Outgoing(), seconds=0.2)
     assert busbar.app.found.part(WebhookSender).handler.seconds == 15
     with pytest.raises(AttemptFailed) as caught:
         await sender.send(Delivery("d", alice.org_id, "lab.webhook", made["public_id"], "{}", 1, 3, 0))
@@ -558,6 +565,70 @@ async def test_a_killed_server_makes_up_for_the_delivery_that_it_had_begun(
     assert (done["status"], done["attempts"]) == ("delivered", 1)
     assert {request.headers["x-webhook-id"] for request in receiver.requests} == {done["public_id"]}
     assert len({request.body for request in receiver.requests}) == 1
+
+
+# Secrets at rest
+
+
+async def stored(busbar: Running) -> list[Any]:
+    """Return secrets as the database has them."""
+    rows = await busbar.app.database.query(lambda tx: tx.fetch("SELECT secret, previous_secret FROM lab_webhook ORDER BY id"))
+    return [secret for row in rows for secret in row]
+
+
+async def test_no_file_of_the_server_holds_a_secret_that_signs(busbar: Running, admin: httpx.AsyncClient) -> None:
+    made = await make(admin, "webhooks", hook("http://a.example/", secret=SECRET))
+    await admin.put(f"/api/v1/webhooks/{made['public_id']}", json={"secret": SECRET + "-2"})
+    await make(admin, "webhooks", hook("http://b.example/", secret=SECRET))
+    assert [kept is None for kept in await stored(busbar)] == [False, False, False, True]
+    # Equal secrets are not seen to be equal, and none is in the database or beside it.
+    assert len(set(await stored(busbar))) == 4
+    files = [path for path in busbar.app.settings.data.rglob("*") if path.is_file()]
+    assert [path.name for path in files if SECRET.encode() in path.read_bytes()] == []
+
+
+async def test_a_secret_from_before_secrets_were_sealed_is_sealed_at_the_next_start_and_goes_on_signing(
+    start: Start, receiver: Receiver
+) -> None:
+    busbar = await start()
+    alice = await busbar.person("alice")
+    admin = await sign_in(busbar, alice.email)
+    await make(admin, "webhooks", hook(receiver.url, secret=SECRET))
+    async with busbar.app.database.unit_of_work() as session:
+        row = (await session.exec(select(WebhookRow))).one()
+        row.secret = f"plain:{SECRET}"
+    again = await start()
+    assert SECRET not in str(await stored(again))
+    await tell(again, alice, value=1.0)
+    request = await until(lambda: first_request(receiver))
+    stamp = request.headers["x-webhook-timestamp"].encode()
+    assert request.headers["x-webhook-signature"] == signed(SECRET, stamp + b"." + request.body)
+
+
+async def first_request(receiver: Receiver) -> Received | None:
+    """Return the first request, when there is one."""
+    return next(iter(receiver.requests), None)
+
+
+async def test_a_secret_that_cannot_be_opened_is_told_and_nothing_goes_out_unsigned(
+    busbar: Running, alice: Person, admin: httpx.AsyncClient, receiver: Receiver
+) -> None:
+    made = await make(admin, "webhooks", hook(receiver.url, secret=SECRET))
+    other = ServerSecret(Settings(secret_key=SecretStr("another server's " * 3)))
+    other.start()
+    async with busbar.app.database.unit_of_work() as session:
+        row = (await session.exec(select(WebhookRow))).one()
+        row.secret = Sealer(other, "lab-webhook-secret").seal(SECRET, row.public_id)
+    await tell(busbar, alice, value=1.0)
+    failed = await attempted(admin, made, 1)
+    assert failed["last_error"] == "The secret of the webhook cannot be opened: set it anew"
+    assert receiver.requests == []
+    # What cannot be read does not sign beside its successor.
+    assert (await admin.put(f"/api/v1/webhooks/{made['public_id']}", json={"secret": "new"})).status_code == 200
+    await tell(busbar, alice, value=2.0)
+    request = await until(lambda: first_request(receiver))
+    assert "x-webhook-signature" in request.headers
+    assert "x-webhook-signature-previous" not in request.headers
 
 
 async def event_in(client: httpx.AsyncClient, board: str) -> str:

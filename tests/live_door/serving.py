@@ -85,7 +85,7 @@ async def serving(
 
 async def hear(client: ClientConnection) -> dict[str, Any]:
     """Return the next frame."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         return json.loads(await client.recv())
 
 
@@ -105,13 +105,13 @@ async def closing(client: ClientConnection) -> tuple[int, str]:
 
 
 async def _read_on(client: ClientConnection) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             await client.recv()
 
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until something holds that no event tells of."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.005)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +10,9 @@ import pytest
 from sqlmodel import col, select
 
 from core.maker.tables import NotificationRow
-from core.outbox.tables import OutboxRow
 from gen.busbar.api.v1.options_pb import CredentialKind
 from tests.conftest import Person, Running, Start
+from tests.maker.workshop import carried_out
 
 
 @dataclass
@@ -92,16 +91,9 @@ async def on(kind: str, request: pytest.FixtureRequest, start: Start) -> Running
 
 
 async def notices(busbar: Running, person: Person) -> list[NotificationRow]:
-    """Return what somebody was notified of, oldest first, once every side effect was carried out."""
-    database = busbar.app.database
-    open_rows = select(OutboxRow.id).where(col(OutboxRow.state).in_(("pending", "leased")))
-    async with asyncio.timeout(20):
-        while True:
-            async with database.read() as session:
-                if not (await session.exec(open_rows)).all():
-                    break
-            await asyncio.sleep(0.01)
-    async with database.read() as session:
+    """Return what somebody was notified of, oldest first, once every side effect that is due was carried out."""
+    await carried_out(busbar)
+    async with busbar.app.database.read() as session:
         query = select(NotificationRow).where(col(NotificationRow.user_id) == person.id)
         return list((await session.exec(query.order_by(col(NotificationRow.created_us), col(NotificationRow.id)))).all())
 

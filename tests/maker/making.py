@@ -40,7 +40,7 @@ async def until(read: Callable[[], Awaitable[Any]], wanted: Callable[[Any], bool
             await asyncio.sleep(0.01)
         return found
 
-    return await asyncio.wait_for(look(), 10)
+    return await asyncio.wait_for(look(), 60)
 
 
 async def notices(busbar: Running, person: Person, count: int) -> list[dict[str, Any]]:
@@ -54,4 +54,4 @@ async def notices(busbar: Running, person: Person, count: int) -> list[dict[str,
 
 async def take(stream: AsyncIterator[Any]) -> Any:
     """Return the next message of a stream."""
-    return await asyncio.wait_for(anext(stream), 10)
+    return await asyncio.wait_for(anext(stream), 60)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +11,8 @@ from sqlmodel import col, select
 from core.documents.documents import Documents
 from core.maker.cloning import new_project
 from core.maker.tables import NotificationRow, ProjectRow
-from core.outbox.tables import DELIVERED, OutboxRow
 from tests.conftest import Person, Running, Start
+from tests.maker.workshop import carried_out
 
 TEXTS = {"summary": "Waters plants", "description": "A pump, a probe and a board."}
 
@@ -76,15 +75,11 @@ class Shop:
 
 
 async def notified(busbar: Running, person: Person, kind: str) -> list[NotificationRow]:
-    """Return the notifications of a kind, once every side effect is carried out."""
-    for _ in range(400):
-        async with busbar.app.database.read() as session:
-            waiting = (await session.exec(select(OutboxRow.id).where(col(OutboxRow.state) != DELIVERED))).first()
-            rows = (await session.exec(select(NotificationRow).where(col(NotificationRow.user_id) == person.id))).all()
-        if waiting is None:
-            return [row for row in rows if row.kind == kind]
-        await asyncio.sleep(0.05)
-    raise AssertionError("side effects were not carried out")
+    """Return the notifications of a kind, once every side effect that is due was carried out."""
+    await carried_out(busbar)
+    async with busbar.app.database.read() as session:
+        rows = (await session.exec(select(NotificationRow).where(col(NotificationRow.user_id) == person.id))).all()
+    return [row for row in rows if row.kind == kind]
 
 
 @pytest.fixture

@@ -6,11 +6,14 @@ import asyncio
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
+from core.documents.documents import Documents
 from core.live.events import Policy
+from core.maker.attachments import Attachments
 from core.maker.events import BoardDetached, CollaboratorChanged, CollaboratorRemoved, project_topic
 from tests.conftest import PASSWORD, Person, Running, Start
-from tests.databases import database_url, postgres
+from tests.databases import Postgres, database_url, postgres
 from tests.doors import Refused
 from tests.maker.making import attach, member, notices, project
 
@@ -213,3 +216,78 @@ async def test_collaborators_are_kept_at_each_door(busbar: Running, alice: Perso
     await client.call("CollaboratorService.RemoveCollaborator", project_id=made["id"], user_id=eve.id)
     with pytest.raises(Refused, match="not found"):
         await busbar.client(door, eve.session).call("ProjectService.GetProject", project_id=made["id"])
+
+
+class Pause:
+    """Holds an async method up, as a slow database would, until the test lets it go on."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, owner: type, name: str) -> None:
+        self.reached, self.go_on = asyncio.Event(), asyncio.Event()
+        whole = getattr(owner, name)
+
+        async def slow(*args: Any, **named: Any) -> Any:
+            self.reached.set()
+            await self.go_on.wait()
+            return await whole(*args, **named)
+
+        patch.setattr(owner, name, slow)
+
+
+async def waits_for_a_lock(busbar: Running, task: asyncio.Task[Any]) -> None:
+    """Return once somebody waits for another's lock; the task that is meant must not end before."""
+    async with asyncio.timeout(20):
+        while True:
+            assert not task.done(), task
+            async with busbar.app.database.read() as session:
+                waiting = text(
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+                )
+                if (await (await session.connection()).execute(waiting)).scalar_one():
+                    return
+            await asyncio.sleep(0.01)
+
+
+WRITES = {
+    "a document": ("put", "wiring", {"data": {"wires": []}}),
+    "a field": ("patch", "", {"description": "mine"}),
+    "an attachment": ("delete", "boards/none", None),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+async def test_whoever_is_being_removed_changes_nothing_any_more(
+    start: Start, postgres: Postgres, monkeypatch: pytest.MonkeyPatch, write: tuple[str, str, Any]
+) -> None:
+    busbar = await start(database=await postgres.migrated())
+    alice = await busbar.person("alice")
+    made = await project(busbar, alice)
+    eve = await member(busbar, alice, made["id"], "eve", "editor")
+    path, (method, part, body) = f"/api/projects/{made['id']}", write
+    removal = Pause(monkeypatch, Attachments, "detach")
+    removed = asyncio.create_task(busbar.http(alice.session).delete(f"{path}/collaborators/{eve.id}"))
+    await asyncio.wait_for(removal.reached.wait(), 20)
+    changed = asyncio.create_task(busbar.http(eve.session).request(method, f"{path}/{part}".rstrip("/"), json=body))
+    await waits_for_a_lock(busbar, changed)
+    removal.go_on.set()
+    assert [(await removed).status_code, (await changed).status_code] == [200, 404]
+    assert (await busbar.http(alice.session).get(path)).json()["description"] == ""
+    assert (await busbar.http(alice.session).get(f"{path}/wiring")).json()["revision"] == 0
+
+
+async def test_a_removal_waits_for_the_save_that_has_begun(
+    start: Start, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busbar = await start(database=await postgres.migrated())
+    alice = await busbar.person("alice")
+    made = await project(busbar, alice)
+    eve = await member(busbar, alice, made["id"], "eve", "editor")
+    path = f"/api/projects/{made['id']}"
+    save = Pause(monkeypatch, Documents, "save")
+    saved = asyncio.create_task(busbar.http(eve.session).put(f"{path}/wiring", json={"data": {"wires": []}}))
+    await asyncio.wait_for(save.reached.wait(), 20)
+    removed = asyncio.create_task(busbar.http(alice.session).delete(f"{path}/collaborators/{eve.id}"))
+    await waits_for_a_lock(busbar, removed)
+    save.go_on.set()
+    assert [(await saved).status_code, (await removed).status_code] == [200, 200]
+    assert (await busbar.http(alice.session).get(f"{path}/wiring")).json()["revision"] == 1
+    assert (await busbar.http(eve.session).put(f"{path}/wiring", json={"data": {}})).status_code == 404

@@ -110,7 +110,10 @@ async def test_an_empty_body_takes_the_query(home: httpx.AsyncClient, bench: Any
     assert (await home.post(path, params={"value": "3.5"})).json()["value"] == 3.5
 
 
-@pytest.mark.parametrize("content", [b"x" * 1025, b"\xff\xfe", b"{}", b"[1]", b'{"value": [1]}', b'{"value": {"a": 1}}'])
+@pytest.mark.parametrize(
+    "content",
+    [b"x" * 1025, b"\xff\xfe", b"{}", b"[1]", b'{"value": [1]}', b'{"value": {"a": 1}}', b'{"value": 1, "value": 2}'],
+)
 async def test_what_is_no_value_is_400_and_changes_nothing(home: httpx.AsyncClient, bench: Any, content: bytes) -> None:
     answer = await home.post(f"/api/ha/board/{bench.id}/pin/1", content=content)
     assert answer.status_code == 400

@@ -7,6 +7,7 @@ import base64
 import json
 import time
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -20,6 +21,8 @@ from tests.conftest import Person, Start
 from tests.doors import Refused
 from tests.maker.checkout import SECRET, CheckoutServer, checkout_server, signature
 from tests.maker.shop import Shop, notified
+
+DAY = 86_400.0
 
 
 class PaidShop(Shop):
@@ -101,8 +104,10 @@ async def test_the_buyer_is_sent_to_the_checkout_and_the_event_completes_the_pur
     (asked,) = shop.checkout.asked
     webhook = f"{shop.busbar.url}/api/purchases/{pending['id']}/confirm"
     assert asked.path == "/v1/checkouts"
+    expires = datetime.fromisoformat(pending["createdAt"]) + timedelta(days=1)
     assert asked.json == {
         "purchaseId": pending["id"], "title": "Greenhouse", "amountCents": 1250, "currency": "EUR", "webhookUrl": webhook,
+        "expiresAt": expires.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }  # fmt: skip
     signed = signature(SECRET, asked.headers["webhook-id"], asked.headers["webhook-timestamp"], asked.body)
     assert asked.headers["webhook-signature"] == signed
@@ -230,6 +235,69 @@ async def test_what_failed_may_be_bought_again(paid: PaidShop) -> None:
     assert (again.status, again.checkout_url) == ("pending", f"{paid.checkout.url}/pay/co_2")
     assert (await paid.send(again, event_id="evt_3")).json()["status"] == "completed"
     assert (await paid.send(again, "payment.failed", event_id="evt_4")).status_code == 409
+
+
+async def test_a_checkout_that_nobody_pays_expires_and_the_buyer_may_begin_again(any_paid: PaidShop) -> None:
+    shop = any_paid
+    purchase = await shop.buy(shop.eve, shop.offer)
+    shop.busbar.clock.forward(seconds=DAY - 60)
+    assert (await notified(shop.busbar, shop.eve, "system"), await shop.status()) == ([], "pending")
+    shop.busbar.clock.forward(seconds=120)
+    (told,) = await notified(shop.busbar, shop.eve, "system")
+    assert told.title == "Your checkout of Greenhouse has expired"
+    (expired,) = (await shop.call(shop.eve, "PurchaseService.ListPurchases")).purchases
+    assert (expired.id, expired.status, expired.has_field("checkout_url")) == (purchase.id, "failed", False)
+    again = await shop.buy(shop.eve, shop.offer)
+    assert (again.id != purchase.id, again.checkout_url) == (True, f"{shop.checkout.url}/pay/co_2")
+    assert (await shop.send(again)).json()["status"] == "completed"
+    shop.busbar.clock.forward(seconds=2 * DAY)
+    assert (len(await notified(shop.busbar, shop.eve, "system")), await shop.status()) == (1, "completed")
+
+
+async def test_an_expired_checkout_is_replaced_though_its_end_was_not_carried_out(
+    paid: PaidShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    purchase = await paid.buy(paid.eve, paid.offer)
+    monkeypatch.setattr(paid.busbar.app.outbox, "notify", lambda: None)
+    paid.busbar.clock.forward(seconds=DAY + 60)
+    again = await paid.buy(paid.eve, paid.offer)
+    assert (again.id != purchase.id, again.status) == (True, "pending")
+
+
+async def test_who_pays_after_the_end_gets_what_they_paid_for(any_paid: PaidShop) -> None:
+    shop = any_paid
+    purchase = await shop.buy(shop.eve, shop.offer)
+    shop.busbar.clock.forward(seconds=DAY + 60)
+    await notified(shop.busbar, shop.eve, "system")
+    assert await shop.status() == "failed"
+    for _ in range(2):
+        assert (await shop.send(purchase)).json()["status"] == "completed"
+    assert (await shop.copies(), (await shop.read(shop.eve, shop.offer)).purchase_count) == (1, 1)
+
+
+async def test_who_pays_two_checkouts_gets_the_late_money_back(any_paid: PaidShop) -> None:
+    shop = any_paid
+    late = await shop.buy(shop.eve, shop.offer)
+    shop.busbar.clock.forward(seconds=DAY + 60)
+    await notified(shop.busbar, shop.eve, "system")
+    again = await shop.buy(shop.eve, shop.offer)
+    assert (await shop.send(again)).json()["status"] == "completed"
+    for _ in range(2):
+        assert (await shop.send(late, event_id="evt_2")).json()["status"] == "refunded"
+    titles = [notice.title for notice in await notified(shop.busbar, shop.eve, "system")]
+    assert sorted(titles) == ["Your checkout of Greenhouse has expired", "Your late payment for Greenhouse is paid back"]
+    assert shop.checkout.refunds == {f"refund-{late.id}"}
+    assert (await shop.send(late, "payment.refunded", event_id="evt_3")).json()["status"] == "refunded"
+    assert (await shop.copies(), (await shop.read(shop.eve, shop.offer)).purchase_count) == (1, 1)
+
+
+async def test_what_is_paid_by_hand_has_all_the_time_it_takes(start: Start) -> None:
+    shop = Shop(await start(payments={"manual": "on_confirmation"}))
+    alice, eve = await shop.busbar.person("alice"), await shop.busbar.person("eve")
+    purchase = await shop.buy(eve, await shop.listing(alice, price_cents=1250))
+    shop.busbar.clock.forward(seconds=20 * DAY)
+    await notified(shop.busbar, eve, "system")
+    assert (await shop.call(alice, "PurchaseService.ConfirmPurchase", purchase_id=purchase.id)).status == "completed"
 
 
 @pytest.mark.parametrize("act", ["confirm", "refund"])

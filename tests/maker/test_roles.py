@@ -237,7 +237,7 @@ class Cast:
 
     async def call(self, role: str, name: str, /, **fields: Any) -> Any:
         """Call an rpc as somebody."""
-        return await self.busbar.client("grpc", self.people[role].session).call(name, **fields)
+        return await self.busbar.again("grpc", self.people[role].session).call(name, **fields)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -360,7 +360,7 @@ async def outcome(cast: Cast, name: str, credential: str, fields: Ids) -> str:
 
 async def opened(cast: Cast, method: DescMethod, credential: str, fields: Ids) -> str:
     """Open a two-way stream and return the code with which it is refused, if it is."""
-    client = cast.busbar.client("grpc", credential)
+    client = cast.busbar.again("grpc", credential)
     rpc = client.rpc(name_of(method))
     call = client.channel.stream_stream(
         f"/{rpc.name}", request_serializer=rpc.request.to_binary, response_deserializer=rpc.response.from_binary

@@ -11,11 +11,14 @@ from typing import Any
 import grpc
 import httpx
 import websockets
+from sqlalchemy import and_, or_
+from sqlmodel import col, select
 from websockets.asyncio.client import ClientConnection
 
 from core.app import App
 from core.kernel.ids import new_id
 from core.maker.tables import CollaboratorRow, ProjectRow
+from core.outbox.tables import LEASED, PENDING, OutboxRow
 from gen.busbar.maker.v1.artifacts_pb import Artifact, UploadArtifactRequest
 from gen.google.api.httpbody_pb import HttpBody
 from tests.conftest import Person, Running
@@ -96,6 +99,19 @@ async def socket_of(busbar: Running, board_id: str, token: str) -> AsyncGenerato
     async with websockets.connect(url, additional_headers={"Authorization": f"Bearer {token}"}) as socket:
         assert (await frame(socket))["type"] == "snapshot"
         yield socket
+
+
+async def carried_out(busbar: Running) -> None:
+    """Wait until every side effect that is due was carried out; one whose time has not come is left to wait."""
+    async with asyncio.timeout(20):
+        while True:
+            busbar.app.outbox.notify()
+            async with busbar.app.database.read() as session:
+                due = and_(col(OutboxRow.state) == PENDING, col(OutboxRow.next_attempt_us) <= busbar.clock.now_us())
+                rows = select(OutboxRow.id).where(or_(due, col(OutboxRow.state) == LEASED))
+                if (await session.exec(rows)).first() is None:
+                    return
+            await asyncio.sleep(0.01)
 
 
 async def frame(socket: ClientConnection, kind: str | None = None) -> dict[str, Any]:

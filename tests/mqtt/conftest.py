@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import Person, Running, Start
 from tests.mqtt.broker import Broker, running_broker
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 
 
 class Home:

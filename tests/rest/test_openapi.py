@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from adapters.rest.openapi import build_document
+from adapters.rest.openapi_schema import numbers_up_to
 from core.kernel.rpc import verb_and_path
 from gen.busbar.api.v1.options_pb import Surface
 from tests.rest.fakes import World, client, fake_rpcs, rest_app
@@ -110,6 +111,18 @@ def test_requests_carry_the_rules_of_their_fields(document: dict[str, Any]) -> N
     assert (scopes["uniqueItems"], "pins:write" in scopes["items"]["enum"]) == (True, True)
 
 
+@pytest.mark.parametrize("most", [0, 7, 10, 99, 100, 199, 255, 1000])
+def test_a_number_behind_a_letter_has_a_pattern_with_its_bound(most: int) -> None:
+    pattern = re.compile(numbers_up_to(most))
+    assert [number for number in range(3 * most + 20) if pattern.fullmatch(str(number))] == list(range(most + 1))
+
+
+def test_null_clears_only_what_a_thing_may_lack(document: dict[str, Any]) -> None:
+    patch = document["paths"]["/api/boards/{boardId}"]["patch"]["requestBody"]["content"]["application/json"]["schema"]
+    board = document["components"]["schemas"][patch["$ref"].rpartition("/")[2]]["properties"]
+    assert None not in board["connectionType"]["enum"]
+
+
 def test_what_the_path_holds_is_not_in_the_body(document: dict[str, Any]) -> None:
     operation = document["paths"]["/api/boards/{boardId}/pins/{pinIndex}"]["put"]
     assert [p["name"] for p in operation["parameters"] if p["in"] == "path"] == ["boardId", "pinIndex"]
@@ -146,7 +159,10 @@ def test_every_operation_says_which_credentials_it_takes(document: dict[str, Any
 
 def test_streams_say_both_of_their_forms(document: dict[str, Any]) -> None:
     watch = document["paths"]["/api/boards/{boardId}/pins:watch"]["get"]
-    assert set(watch["responses"]["200"]["content"]) == {"application/x-ndjson", "text/event-stream"}
+    content = watch["responses"]["200"]["content"]
+    assert set(content) == {"application/x-ndjson", "text/event-stream"}
+    data = content["text/event-stream"]["schema"]["properties"]["data"]
+    assert (data["type"], data["contentSchema"]) == ("string", content["application/x-ndjson"]["schema"])
     assert "server-sent events" in watch["description"]
 
 

@@ -16,6 +16,7 @@ from sqlmodel import SQLModel
 
 from core.kernel.settings import Storage
 from core.storage.database import Database
+from core.storage.migrate import upgrade
 from tools.migration import load_tables
 
 START = """
@@ -71,3 +72,34 @@ async def test_processes_that_start_at_once_migrate_once(empty_url: str) -> None
         return await asyncio.wait_for(process.wait(), 40)
 
     assert await asyncio.gather(*[start() for _ in range(2)]) == [0, 0]
+
+
+BEFORE_PLANS = """
+INSERT INTO org (id, name, created_us) VALUES ('o', 'Org', 1);
+INSERT INTO user_account (id, email, username, display_name, bio, role, email_verified, password_hash, created_us)
+    VALUES ('u', 'u@example.com', 'u', 'U', '', 'user', false, '', 1),
+    ('v', 'v@example.com', 'v', 'V', '', 'user', false, '', 2);
+INSERT INTO membership (id, org_id, user_id, role, created_us) VALUES ('n', 'o', 'v', 'admin', 2), ('m', 'o', 'u', 'admin', 1);
+INSERT INTO credential (id, kind, hash, prefix, name, org_id, user_id, scopes, created_us)
+    VALUES ('c', 3, 'h', 'plx_', 'key', 'o', 'u', '*', 1);
+INSERT INTO point_quota (credential_id, points_per_month, month, points) VALUES ('c', 1000, 5, 7);
+"""
+
+
+async def test_keys_their_quotas_and_who_owns_what_outlive_the_coming_of_plans(empty_url: str) -> None:
+    database = Database(empty_url, Storage())
+    await database.start()
+    async with database.engine.begin() as connection:
+        await connection.run_sync(upgrade, "0018")
+        for statement in filter(str.strip, BEFORE_PLANS.split(";")):
+            await connection.exec_driver_sql(statement)
+    await database.migrate()
+    async with database.engine.begin() as connection:
+        quota = await connection.exec_driver_sql(
+            "SELECT hash, org_id, points FROM credential JOIN point_quota ON credential_id = credential.id"
+        )
+        assert [tuple(row) for row in quota] == [("h", "o", 7)]
+        owners = await connection.exec_driver_sql("SELECT user_id FROM membership WHERE owner")
+        assert [tuple(row) for row in owners] == [("u",)]
+        await connection.exec_driver_sql("UPDATE credential SET org_id = NULL")
+    await database.stop()

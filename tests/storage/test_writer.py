@@ -146,6 +146,25 @@ async def test_a_few_very_large_jobs_fill_the_queue_too() -> None:
     await writer.stop()
 
 
+async def test_a_refusal_does_not_stand_when_what_it_saw_was_not_committed() -> None:
+    writer = Writer(_Broken())
+    writer.start()
+    answers = await asyncio.gather(*(writer.submit(insert(name)) for name in "ab"), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [Unavailable, Unavailable]
+    await writer.stop()
+
+
+class _Broken:
+    """A lane whose second job refuses because of what the first one did, and whose commit fails."""
+
+    async def commit(self, entries: list[Entry]) -> None:
+        entries[-1].error = NotFound("the first one deleted it")
+        raise ConnectionError("the server went away")
+
+    async def close(self) -> None:
+        pass
+
+
 class _Still:
     """A lane that commits when it is told to."""
 

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.conftest import Running
 
-SECONDS = 10.0
+SECONDS = 60.0
 _greetings: WeakKeyDictionary[ClientConnection, dict[str, Any]] = WeakKeyDictionary()
 
 

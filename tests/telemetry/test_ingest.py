@@ -267,3 +267,41 @@ async def test_columns_are_acknowledged_batch_by_batch(busbar: Running, key: str
     ]  # fmt: skip
     assert answers[1].error == "columns[0].metric: must be 1 to 256 characters"
     assert sorted(point["value"] for point in await read(device)) == [1, 2, 3, 4]
+
+
+POINT = '{"metric": "m", "value": 1, "timestamp": 1700000000000'
+
+
+@pytest.mark.parametrize(
+    ("body", "member"),
+    [
+        ('{"points": [' + POINT + '}, {"metric": "m", "value": 1, "value": 2}], "source_id": "rig-1"}', "value"),
+        ('{"points": [' + POINT + '}], "source_id": "rig-1", "source_id": "rig-2"}', "source_id"),
+        ('{"points": [' + POINT + '}], "points": [], "source_id": "rig-1"}', "points"),
+        ('{"points": [' + POINT + ', "tags": {"a": 1, "a": 2}}], "source_id": "rig-1"}', "a"),
+        ('{"points": [{"metric": "m", "value": {"a": [{"b": 1, "b": 1}]}}], "source_id": "rig-1"}', "b"),
+        ('{"points": [' + POINT + ', "unit": "C", "unit": "C"}], "source_id": "rig-1"}', "unit"),
+        ('{"points": [' + POINT + ', "tags": {"at": "12\\u003a30", "at": "12"}}], "source_id": "rig-1"}', "at"),
+    ],
+)
+async def test_a_member_that_is_named_twice_is_refused_by_its_name(device: httpx.AsyncClient, body: str, member: str) -> None:
+    answer = await device.post("/ingest", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert f"names '{member}' twice" in answer.text
+    assert await read(device) == []
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        '"tags": {"at": "12:30", "url": "http://rig:80/"}',
+        '"unit": "C:F", "session_id": null, "tags": {"a": null}',
+        '"tags": {"at": "12\\u003a30"}',
+        '"class" : null, "precision": 1e400',
+        f'"serial": {"9" * 5000}',
+    ],
+)
+async def test_colons_nulls_and_unknown_members_are_no_members_named_twice(device: httpx.AsyncClient, more: str) -> None:
+    body = '{"points": [' + POINT + ", " + more + '}], "source_id": "rig-1"}'
+    answer = await device.post("/ingest", content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()) == (200, answer.json() | {"persistedCount": 1})

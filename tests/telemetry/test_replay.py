@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -17,6 +18,7 @@ from tests.telemetry.test_export import device_token
 
 EPOCH_MS = 1_700_000_000_000
 PATH = "/api/v1/recordings/run-1/replay"
+SECONDS = 60.0
 REPLAY = "ReplayService.ReplayRecording"
 
 
@@ -36,7 +38,7 @@ async def key(busbar: Running, alice: Person) -> str:
 
 
 async def collect(messages: AsyncIterator[Any]) -> list[Any]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SECONDS):
         return [message async for message in messages]
 
 
@@ -55,13 +57,13 @@ async def test_a_replay_has_every_point_once_in_the_order_of_time(busbar: Runnin
 
 
 class Pace:
-    """Stands in for time: sleeping puts it forward at once."""
+    """Stands in for time, for replays only: sleeping puts it forward at once. The server around them keeps its own."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
         self.sleeps: list[float] = []
-        monkeypatch.setattr(replay.asyncio, "sleep", self.sleep)
-        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: self.now)
+        loop = SimpleNamespace(time=lambda: self.now)
+        monkeypatch.setattr(replay, "asyncio", SimpleNamespace(sleep=self.sleep, get_running_loop=lambda: loop))
 
     async def sleep(self, seconds: float) -> None:
         self.sleeps.append(seconds)
@@ -139,7 +141,7 @@ async def test_a_speed_that_nobody_wants_is_refused(busbar: Running, key: str, s
 
 async def test_a_reader_that_leaves_ends_the_replay(busbar: Running, key: str) -> None:
     http = busbar.http(**{"x-api-key": key})
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SECONDS):
         async with http.stream("GET", PATH, params={"speed": "0.1"}) as answer:
             assert len(json.loads(await anext(answer.aiter_lines()))["points"]) == 3
             assert busbar.app.platform.active == 1
@@ -164,7 +166,7 @@ async def test_others_and_tokens_of_other_sources_see_nothing(busbar: Running, a
 async def test_a_published_replay_reaches_those_who_watch_and_is_not_stored(busbar: Running, key: str) -> None:
     client = busbar.client("grpc", key)
     watching = client.stream("SubscribeService.SubscribeTelemetry", source="replay-run-1")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SECONDS):
         await anext(watching)
         played = await collect(client.stream("ReplayService.PublishRecording", recording_id="run-1", speed="max"))
         assert (played[-1].done, played[-1].published, played[-1].source_id) == (True, 300, "replay-run-1")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import httpx
 import pytest
 
+from core.storage.tx import Tx
 from gen.busbar.api.v1.options_pb import CredentialKind
-from tests.conftest import Person, Running
+from tests.conftest import Person, Running, Start
+from tests.databases import database_url, postgres
 from tests.doors import Refused
 from tests.telemetry.tokens import device_token
+
+__all__ = ["database_url", "postgres"]
 
 NEW = {"source_type": "device", "slug": "rig-1", "device_type": "script", "metadata": {"os": "Linux", "cores": 4}}
 
@@ -158,6 +163,67 @@ async def test_a_deleted_source_is_gone_with_its_points(device: httpx.AsyncClien
     assert (await device.delete("/api/sources/rig-1")).status_code == 404
     assert (await device.get("/api/v1/telemetry", params={"source": "rig-1"})).json()["count"] == 0
     assert (await device.post("/api/sources", json=NEW)).status_code == 201
+
+
+ORPHANS = {
+    "source": "SELECT count(*) FROM source WHERE device_id NOT IN (SELECT id FROM device)",
+    "channel": "SELECT count(*) FROM channel WHERE device_id NOT IN (SELECT id FROM device)",
+    "latest": "SELECT count(*) FROM latest WHERE channel_id NOT IN (SELECT id FROM channel)",
+    "point": "SELECT count(*) FROM point WHERE channel_id NOT IN (SELECT id FROM channel)",
+    "rollup": "SELECT count(*) FROM rollup WHERE channel_id NOT IN (SELECT id FROM channel)",
+    "device": "SELECT count(*) FROM device WHERE deleted_us IS NOT NULL",
+}
+
+
+async def test_what_is_written_around_a_deletion_belongs_to_the_old_source_or_to_a_new_one(
+    start: Start, database_url: str
+) -> None:
+    busbar = await start(database=database_url)
+    key = await busbar.key(await busbar.person("alice"), CredentialKind.TELEMETRY_KEY, "write", "read")
+    device = busbar.http(**{"X-Api-Key": key})
+    deleted = asyncio.Event()
+
+    async def post(number: int) -> tuple[int, bool, bool]:
+        """Send a point; tell whether it was sent after the deletion was acknowledged, and was acknowledged before it."""
+        late = deleted.is_set()
+        point = {"metric": "n", "value": number, "timestamp": 1_700_000_000_000 + number}
+        answer = await device.post("/ingest", json={"source_id": "rig", "points": [point]})
+        assert answer.status_code == 200, answer.text
+        return number, late, deleted.is_set()
+
+    async def writer(first: int) -> list[tuple[int, bool, bool]]:
+        sent = [await post(first)]
+        while len(sent) < 40 and not sent[-1][1]:
+            sent.append(await post(first + len(sent)))
+        return sent
+
+    async def note(http: httpx.AsyncClient) -> int:
+        return (await http.patch("/api/sources/rig", json={"description": "bench", "metadata": {"a": 1}})).status_code
+
+    for start_at in range(0, 5000, 1000):
+        deleted.clear()
+        before = {number for number, *_ in [await post(start_at + 900 + extra) for extra in range(3)]}
+        writing = [asyncio.create_task(writer(start_at + 100 * number)) for number in range(6)]
+        noting = [asyncio.create_task(note(device)) for _ in range(4)]
+        answer = await device.delete("/api/sources/rig")
+        deleted.set()
+        assert answer.status_code == 204, answer.text
+        sent = [one for share in await asyncio.gather(*writing) for one in share]
+        assert set(await asyncio.gather(*noting)) <= {200, 404}
+        read = await device.get(
+            "/api/v1/telemetry",
+            params={"source": "rig", "from": "2023-11-14T00:00:00Z", "to": "2023-11-16T00:00:00Z", "limit": 5000},
+        )
+        kept = {int(point["value"]) for point in read.json()["data"]}
+        assert not kept & before
+        assert {number for number, late, _ in sent if late} <= kept <= {number for number, *_ in sent}
+        (metric,) = (await device.get("/api/sources/rig/metrics")).json()["metrics"]
+        assert metric["value"] == max(kept)
+
+        async def orphans(tx: Tx) -> dict[str, int]:
+            return {table: (await tx.fetch(sql))[0][0] for table, sql in ORPHANS.items()}
+
+        assert await busbar.app.database.query(orphans) == dict.fromkeys(ORPHANS, 0)
 
 
 async def test_deleting_a_source_ends_its_device_tokens(busbar: Running, alice: Person, device: httpx.AsyncClient) -> None:

@@ -19,7 +19,7 @@ import pytest
 VERSIONS = ("0.1.0", "0.4.9", "0.9.1", "0.12.1", "0.16.0")
 DRIVER = Path(__file__).with_name("driver.py")
 CLIENTS = Path(sys.prefix) / "clients"
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 INSTALL_SECONDS = 100.0
 
 

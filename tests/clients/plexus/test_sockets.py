@@ -29,7 +29,7 @@ ACKNOWLEDGED = SDKS[3:]
 IN_JSON = SDKS[0]
 """The release whose pictures are JSON; later ones send binary frames."""
 CAMERA, STILL = "front:0", b"\xff\xd8a still\xff\xd9"
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 ENOUGH = 5
 
 over_socket = pytest.mark.parametrize("python", SDKS, indirect=True)

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class StreamServiceService:
     """
     Streams datapoints. The credential comes in the query as `token`, or as a header. A caller who is refused is let in and the
-    connection is closed with code 1008 and the reason, since pages see nothing else.
+    connection is closed with code 1008 and the reason, since pages see nothing else. So it is when the credential ends or the
+    caller's role changes meanwhile.
     """
     def watch_datapoints(self, request_iterator: AsyncIterator[WatchDatapointsRequest], context: aio.ServicerContext) -> AsyncIterator[WatchDatapointsResponse]:
         """
@@ -70,7 +71,8 @@ class StreamServiceService:
 class StreamServiceClient:
     """
     Streams datapoints. The credential comes in the query as `token`, or as a header. A caller who is refused is let in and the
-    connection is closed with code 1008 and the reason, since pages see nothing else.
+    connection is closed with code 1008 and the reason, since pages see nothing else. So it is when the credential ends or the
+    caller's role changes meanwhile.
     """
     def __init__(self, channel: aio.Channel) -> None:
         self._watch_datapoints = channel.stream_stream(
@@ -122,7 +124,8 @@ class StreamServiceClient:
 class StreamServiceServiceSync:
     """
     Streams datapoints. The credential comes in the query as `token`, or as a header. A caller who is refused is let in and the
-    connection is closed with code 1008 and the reason, since pages see nothing else.
+    connection is closed with code 1008 and the reason, since pages see nothing else. So it is when the credential ends or the
+    caller's role changes meanwhile.
     """
     def watch_datapoints(self, request_iterator: Iterator[WatchDatapointsRequest], context: ServicerContext) -> Iterator[WatchDatapointsResponse]:
         """
@@ -168,7 +171,8 @@ class StreamServiceServiceSync:
 class StreamServiceClientSync:
     """
     Streams datapoints. The credential comes in the query as `token`, or as a header. A caller who is refused is let in and the
-    connection is closed with code 1008 and the reason, since pages see nothing else.
+    connection is closed with code 1008 and the reason, since pages see nothing else. So it is when the credential ends or the
+    caller's role changes meanwhile.
     """
     def __init__(self, channel: Channel) -> None:
         self._watch_datapoints = channel.stream_stream(

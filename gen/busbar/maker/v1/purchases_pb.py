@@ -70,7 +70,7 @@ class Purchase(Message[_PurchaseFields]):
             string currency = 5;
             ```
         status:
-            `pending` until it is paid; `completed`; `refunded`; or `failed` when the provider gave it up.
+            `pending` until it is paid; `completed`; `refunded`; or `failed` when the provider gave it up or nobody paid in time.
 
             ```proto
             string status = 6;
