@@ -32,6 +32,7 @@ NAMES = (
     "lab",
     "plans",
     "plan_stream",
+    "file_maps",
 )
 RESULTS = Path(__file__).with_name("results.json")
 

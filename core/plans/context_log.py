@@ -43,7 +43,7 @@ def _counted(items: Iterable[Context]) -> str:
 
 
 def _table(items: Iterable[Context]) -> str:
-    rows = [(item.name or item.file_path, item.context_type, str(item.num_tokens)) for item in items]
+    rows = [(" ".join((item.name or item.file_path).split()), item.context_type, str(item.num_tokens)) for item in items]
     rows.insert(0, ("Name", "Type", "🪙"))
     wide, middle = (max(len(row[column]) for row in rows) for column in (0, 1))
     return "\n".join(f" {name:<{wide}} | {kind:<{middle}} | {tokens}".rstrip() for name, kind, tokens in rows)

@@ -179,12 +179,14 @@ class _Walk:
 
     def _defines(self, node: Node, depth: int) -> bool:
         kind = node.type
+        if kind in ("declaration", "field_declaration"):
+            declarator = node.child_by_field_name("declarator")
+            function = declarator is not None and declarator.type == "function_declarator"
+            return function or (depth == 0 and kind in self._also)
         if kind in self._also:
-            return depth == 0 or kind != "declaration"
+            return True
         if kind == self._form:
             return _FORM.match(_text(node, self._source)) is not None
-        if kind == "field_declaration" and (declarator := node.child_by_field_name("declarator")) is not None:
-            return declarator.type == "function_declarator"
         if _DEFINES.search(kind) is None or _IGNORED.match(kind) is not None:
             return False
         return kind == "service" or not self._is_wrapper(node)

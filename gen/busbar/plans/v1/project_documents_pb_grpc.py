@@ -29,7 +29,8 @@ class ProjectDocumentServiceService:
     async def load_project_documents(self, request: LoadProjectDocumentsRequest, context: aio.ServicerContext) -> LoadContextResponse:
         """
         Loads documents of a maker project into the context: each file of its firmware under its own path, and its wiring as `wiring.json`.
-        Loading again brings what changed up to date. Returns NOT_FOUND for a project that the caller may not see. Otherwise as
+        Loading again brings what changed up to date. A file of the firmware that is called `wiring.json` comes before the wiring. Returns
+        NOT_FOUND for a project that the caller may not see, and PERMISSION_DENIED without the scope `projects:read` too. Otherwise as
         `LoadContext`.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
@@ -39,8 +40,9 @@ class ProjectDocumentServiceService:
     async def apply_to_project(self, request: ApplyToProjectRequest, context: aio.ServicerContext) -> ApplyToProjectResponse:
         """
         Saves the pending changes of firmware files as a new revision of the project's firmware and marks them as applied, as `ApplyPlan`
-        does. Changes of other paths stay pending. Returns FAILED_PRECONDITION when no documents are loaded, when nothing is pending, or
-        when the firmware has changed since it was loaded, and PERMISSION_DENIED when the caller may not change it.
+        does. Changes of other paths stay pending. Returns FAILED_PRECONDITION when no documents are loaded, when nothing is pending, when
+        a file has changed since it was loaded, or while a run is active; ABORTED when the firmware or the branch changes meanwhile; and
+        PERMISSION_DENIED when the caller may not change it, or lacks the scope `projects:write`.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -95,7 +97,8 @@ class ProjectDocumentServiceClient:
     ) -> aio.UnaryUnaryCall[LoadProjectDocumentsRequest, LoadContextResponse]:
         """
         Loads documents of a maker project into the context: each file of its firmware under its own path, and its wiring as `wiring.json`.
-        Loading again brings what changed up to date. Returns NOT_FOUND for a project that the caller may not see. Otherwise as
+        Loading again brings what changed up to date. A file of the firmware that is called `wiring.json` comes before the wiring. Returns
+        NOT_FOUND for a project that the caller may not see, and PERMISSION_DENIED without the scope `projects:read` too. Otherwise as
         `LoadContext`.
         """
         return self._load_project_documents(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
@@ -112,8 +115,9 @@ class ProjectDocumentServiceClient:
     ) -> aio.UnaryUnaryCall[ApplyToProjectRequest, ApplyToProjectResponse]:
         """
         Saves the pending changes of firmware files as a new revision of the project's firmware and marks them as applied, as `ApplyPlan`
-        does. Changes of other paths stay pending. Returns FAILED_PRECONDITION when no documents are loaded, when nothing is pending, or
-        when the firmware has changed since it was loaded, and PERMISSION_DENIED when the caller may not change it.
+        does. Changes of other paths stay pending. Returns FAILED_PRECONDITION when no documents are loaded, when nothing is pending, when
+        a file has changed since it was loaded, or while a run is active; ABORTED when the firmware or the branch changes meanwhile; and
+        PERMISSION_DENIED when the caller may not change it, or lacks the scope `projects:write`.
         """
         return self._apply_to_project(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
 
@@ -125,7 +129,8 @@ class ProjectDocumentServiceServiceSync:
     def load_project_documents(self, request: LoadProjectDocumentsRequest, context: ServicerContext) -> LoadContextResponse:
         """
         Loads documents of a maker project into the context: each file of its firmware under its own path, and its wiring as `wiring.json`.
-        Loading again brings what changed up to date. Returns NOT_FOUND for a project that the caller may not see. Otherwise as
+        Loading again brings what changed up to date. A file of the firmware that is called `wiring.json` comes before the wiring. Returns
+        NOT_FOUND for a project that the caller may not see, and PERMISSION_DENIED without the scope `projects:read` too. Otherwise as
         `LoadContext`.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
@@ -135,8 +140,9 @@ class ProjectDocumentServiceServiceSync:
     def apply_to_project(self, request: ApplyToProjectRequest, context: ServicerContext) -> ApplyToProjectResponse:
         """
         Saves the pending changes of firmware files as a new revision of the project's firmware and marks them as applied, as `ApplyPlan`
-        does. Changes of other paths stay pending. Returns FAILED_PRECONDITION when no documents are loaded, when nothing is pending, or
-        when the firmware has changed since it was loaded, and PERMISSION_DENIED when the caller may not change it.
+        does. Changes of other paths stay pending. Returns FAILED_PRECONDITION when no documents are loaded, when nothing is pending, when
+        a file has changed since it was loaded, or while a run is active; ABORTED when the firmware or the branch changes meanwhile; and
+        PERMISSION_DENIED when the caller may not change it, or lacks the scope `projects:write`.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -191,7 +197,8 @@ class ProjectDocumentServiceClientSync:
     ) -> LoadContextResponse:
         """
         Loads documents of a maker project into the context: each file of its firmware under its own path, and its wiring as `wiring.json`.
-        Loading again brings what changed up to date. Returns NOT_FOUND for a project that the caller may not see. Otherwise as
+        Loading again brings what changed up to date. A file of the firmware that is called `wiring.json` comes before the wiring. Returns
+        NOT_FOUND for a project that the caller may not see, and PERMISSION_DENIED without the scope `projects:read` too. Otherwise as
         `LoadContext`.
         """
         return self._load_project_documents(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
@@ -208,7 +215,8 @@ class ProjectDocumentServiceClientSync:
     ) -> ApplyToProjectResponse:
         """
         Saves the pending changes of firmware files as a new revision of the project's firmware and marks them as applied, as `ApplyPlan`
-        does. Changes of other paths stay pending. Returns FAILED_PRECONDITION when no documents are loaded, when nothing is pending, or
-        when the firmware has changed since it was loaded, and PERMISSION_DENIED when the caller may not change it.
+        does. Changes of other paths stay pending. Returns FAILED_PRECONDITION when no documents are loaded, when nothing is pending, when
+        a file has changed since it was loaded, or while a run is active; ABORTED when the firmware or the branch changes meanwhile; and
+        PERMISSION_DENIED when the caller may not change it, or lacks the scope `projects:write`.
         """
         return self._apply_to_project(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
