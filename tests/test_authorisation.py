@@ -64,6 +64,7 @@ NEEDED = {
 
 FURTHER: dict[str, dict[str, Any]] = {
     "telemetry.RunService.CreateRun": {"name": "x"},
+    "plans.RunService.ListRuns": {"project_id": ["x"]},
     "plans.RunService.StreamTell": {"tell": {"plan_id": "x", "branch": "main", "prompt": "x"}},
     "plans.RunService.StreamBuild": {"build": {"plan_id": "x", "branch": "main"}},
     "HomeDiscoveryService.SetHomeDiscovery": {"enabled": True},
