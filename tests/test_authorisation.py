@@ -33,6 +33,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 KINDS_WITH_SCOPES = {
     Surface.MAKER: CredentialKind.AGENT_KEY,
+    Surface.PLANS: CredentialKind.AGENT_KEY,
     Surface.TELEMETRY: CredentialKind.TELEMETRY_KEY,
     Surface.LAB: CredentialKind.LAB_TOKEN,
 }
@@ -62,7 +63,9 @@ NEEDED = {
 """What public rpcs answer that want a password, a code, a token or an id, where the example has a wrong one."""
 
 FURTHER: dict[str, dict[str, Any]] = {
-    "RunService.CreateRun": {"name": "x"},
+    "telemetry.RunService.CreateRun": {"name": "x"},
+    "plans.RunService.StreamTell": {"tell": {"plan_id": "x", "branch": "main", "prompt": "x"}},
+    "plans.RunService.StreamBuild": {"build": {"plan_id": "x", "branch": "main"}},
     "HomeDiscoveryService.SetHomeDiscovery": {"enabled": True},
     "lab.OtaService.CreateUpdate": {"version": "1.0.0"},
     "OtaService.PushOta": {"project_id": "x"},
@@ -86,6 +89,7 @@ FURTHER: dict[str, dict[str, Any]] = {
     "RuleService.TryRule": {"rule_public_id": "x", "since": "2026-01-31T12:00:00Z"},
     "AccountService.SignIn": {"email": "new@example.com"},
     "InviteService.CreateInvite": {"org_role_id": MEMBER.id},
+    "FileMapService.CreateFileMap": {"map_inputs": {"a.py": "x"}},
     "WebhookService.CreateWebhook": {"url": "http://a.example/", "events": ["sensor.reading"]},
 }
 """Fields that a request needs though its proto cannot say so, or not in a way that a made-up value would fit."""
