@@ -21,6 +21,7 @@ Reading
     await points(org_id, slugs=, channels=, start_us=, end_us=, limit=) -> list[StoredPoint]    oldest first
     select(org_id, slugs, channels, start_us, end_us) -> Selection;  await select_recording(row, ...)
     on_selecting(kind, selector)                        says which points recordings of a kind have
+    await select_arrived(org_id, slugs, channels, first, until) -> Selection;  told     by order of arrival
     await page(selection, after, limit) -> list[Placed]     any number of points, page after page
     await uniform(channel_id, start_us, end_us, points) -> list[Sample]
     await envelope(channel_id, start_us, end_us, buckets) -> list[Span]
@@ -41,7 +42,8 @@ import structlog
 
 from core.kernel.clock import MICROSECONDS, Clock
 from core.kernel.errors import DomainError, NotFound
-from core.signals import aggregates, checks, removal, series, spans
+from core.signals import aggregates, arrivals, checks, removal, series, spans
+from core.signals.arrivals import Arrivals
 from core.signals.ingest import IngestJob
 from core.signals.model import (
     Channel,
@@ -85,7 +87,7 @@ class Signals:
         self._database = database
         self._listeners = [publish]
         self._clock = clock
-        self._store = Store()
+        self._store = Store(Arrivals(clock))
         self._directory = self._store.directory
         self._connections: Counter[int] = Counter()
         self._deletion_watchers: dict[int, set[Callable[[], None]]] = {}
@@ -113,6 +115,9 @@ class Signals:
     def _publish(self, events: Sequence[Event]) -> None:
         for listener in self._listeners:
             listener(events)
+        for event in events:
+            if isinstance(event, PointsWritten) and event.arrived is not None:
+                self._store.arrivals.tell(event.arrived + sum(len(column.values) for column in event.columns))
 
     def _count(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -423,6 +428,22 @@ class Signals:
             chosen, _FIRST_US if start_us is None else start_us, _LAST_US if end_us is None else end_us
         )
 
+    @property
+    def told(self) -> int:
+        """Number of arrival: all points with lower ones were published, and all others will be."""
+        return self._store.arrivals.told
+
+    async def select_arrived(
+        self, org_id: str, slugs: Sequence[str] | None, channels: Sequence[str] | None, first: int, until: int
+    ) -> series.Selection:
+        """Choose the stored points whose numbers of arrival are from `first` on and below `until`, whatever their times.
+
+        They are found for a week, which is `arrivals.KEPT_US`.
+        """
+        chosen = self._directory.select(org_id, slugs, channels)
+        stretches = await self._database.query(lambda tx: arrivals.since(tx, sorted(chosen), first, until))
+        return series.Selection(chosen, stretches)
+
     async def select_recording(
         self,
         recording: RecordingRow,
@@ -530,7 +551,9 @@ class Signals:
         while True:
             try:
                 await removal.finish_deletions(self._database)
-                await self.sweep(self._clock.now_us())
+                now = self._clock.now_us()
+                await self._database.submit(partial(arrivals.forget_before, before_us=now - arrivals.KEPT_US))
+                await self.sweep(now)
             except DomainError as error:
                 log.warning("housekeeping failed", error=error.message)
             await asyncio.sleep(_SWEEP_SECONDS)

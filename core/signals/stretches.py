@@ -11,24 +11,29 @@ class Which(NamedTuple):
     Attributes:
         recording_id: Recording to which they belong.
         unassigned: Leaves out those that belong to an experiment.
+        arrived: The first number of their arrival, and the one after the last.
     """
 
     recording_id: int | None = None
     unassigned: bool = False
+    arrived: tuple[int, int] | None = None
 
     def sql(self, number: int) -> str:
         """Return what a statement says further; its arguments begin with this number."""
         parts: list[str] = []
-        if self.recording_id is not None:
-            parts.append(f" AND recording_id = ${number}")
         if self.unassigned:
             parts.append(_UNASSIGNED)
+        if self.recording_id is not None:
+            parts.append(f" AND recording_id = ${number}")
+            number += 1
+        if self.arrived is not None:
+            parts.append(f" AND at_us + lag_us >= ${number} AND at_us + lag_us < ${number + 1}")
         return "".join(parts)
 
     @property
     def arguments(self) -> tuple[int, ...]:
         """Return the arguments of `sql`."""
-        return () if self.recording_id is None else (self.recording_id,)
+        return (*(() if self.recording_id is None else (self.recording_id,)), *(self.arrived or ()))
 
 
 EVERY = Which()
