@@ -7,12 +7,12 @@ from typing import Any
 from tests.conftest import Person, Running
 
 MINI = "openai/gpt-4.1-mini"
-ROLES = ("planner", "plan_summary", "builder", "namer", "commit_msg", "exec_status")
+ROLES = ("planner", "planSummary", "builder", "namer", "commitMsg", "execStatus")
 
 
-def pack(name: str) -> dict[str, Any]:
+def pack(name: str, model: str = MINI) -> dict[str, Any]:
     """Return a pack of models in the short form, whose roles are all played by one."""
-    return {"name": name, **dict.fromkeys(ROLES, MINI)}
+    return {"name": name, **dict.fromkeys(ROLES, model)}
 
 
 async def plans_things(busbar: Running, person: Person) -> dict[str, Any]:
