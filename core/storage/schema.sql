@@ -419,6 +419,14 @@ CREATE TABLE lab_widget (
     PRIMARY KEY (id),
     UNIQUE (public_id)
 );
+CREATE TABLE late_span (
+    bucket_us BIGINT NOT NULL,
+    channel_id INTEGER NOT NULL,
+    start_us BIGINT NOT NULL,
+    end_us BIGINT NOT NULL,
+    PRIMARY KEY (bucket_us, channel_id)
+)
+ WITHOUT ROWID;
 CREATE TABLE latest (
     channel_id INTEGER NOT NULL,
     at_us BIGINT NOT NULL,
@@ -705,7 +713,7 @@ CREATE TABLE point (
     num DOUBLE,
     text TEXT,
     recording_id INTEGER,
-    tagset_id INTEGER,
+    tagset_id INTEGER, lag_us BIGINT,
     PRIMARY KEY (channel_id, at_us, n)
 )
  WITHOUT ROWID;
@@ -1007,4 +1015,4 @@ CREATE UNIQUE INDEX purchase_once ON purchase (listing_id, buyer_id) WHERE statu
 CREATE INDEX review_rated ON review (listing_id, rating, created_us, id);
 CREATE INDEX review_recent ON review (listing_id, created_us, id);
 CREATE UNIQUE INDEX uq_plan_run_open ON plan_run (branch_id) WHERE finished_us IS NULL;
-INSERT INTO alembic_version (version_num) VALUES ('0025');
+INSERT INTO alembic_version (version_num) VALUES ('0026');
