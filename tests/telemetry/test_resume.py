@@ -135,10 +135,12 @@ async def test_more_than_memory_holds_comes_once_while_more_arrives_and_readers_
     async with asyncio.timeout(30):
         await ingest()
         more = asyncio.create_task(ingest())
+        tries = 0
         while not more.done() or len(seen) < len(rig.sent):
+            tries += 1
             async with aclosing(listen(busbar, key, door, cursor)) as messages:
                 # Some break off before the first point.
-                for _ in range(1 + len(seen) % 40):
+                for _ in range(1 + tries % 12):
                     if len(seen) == len(rig.sent):
                         break
                     cursor, values, lagged = await anext(messages)
