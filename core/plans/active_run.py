@@ -47,7 +47,7 @@ class ActiveRun:
         later: Work beside it that may outlive it.
         task: What carries it out.
         ending: Whether it is past being cancelled.
-        why: Why its task is cancelled: empty, `stopped` by its user, or that the server goes down.
+        why: Why its task is cancelled: empty, `stopped` by its user, that the server goes down, or that it is no longer held.
     """
 
     held: Held

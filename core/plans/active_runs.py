@@ -38,6 +38,7 @@ DAY_US = 86_400 * MICROSECONDS
 PURGE_US = 3600 * MICROSECONDS
 """Between two looks for runs that are old enough to be forgotten."""
 STOPPED_SERVER = "The server stopped while this plan was running"
+LOST = "The run was ended by another process, or its plan was deleted"
 
 log = structlog.get_logger("busbar.plans")
 
@@ -131,9 +132,7 @@ class ActiveRuns:
         task = run.task
         if task is None or task.done():
             return
-        if not run.why and not run.ending:
-            run.why = why
-            task.cancel()
+        _cancel(run, why)
         await asyncio.wait([task])
 
     async def bury_if_dead(self, branch_id: str) -> None:
@@ -172,7 +171,7 @@ class ActiveRuns:
         try:
             await run.feed.end(message, Ending(ending.status, ending.error, run.usage()))
         except Aborted:
-            run.feed.abandon()
+            run.feed.abandon(await self._last_of_lost(run))
         except DomainError as error:
             # Storage failed: the lease ends with the process or after five seconds, and then the run is ended from its row.
             log.warning("plan_run_not_ended", run=run.held.run_id, error=error.message)
@@ -184,6 +183,14 @@ class ActiveRuns:
                 for task in run.later:
                     task.add_done_callback(lambda _task: self._forget(run))
 
+    async def _last_of_lost(self, run: ActiveRun) -> StreamMessage | None:
+        """Return the last message of a run that was ended by others; None where its log has one, or is going to."""
+        try:
+            return None if await self._log.exists(run.held.run_id) else messages.aborted()
+        except DomainError as error:
+            log.warning("plan_run_not_looked_for", run=run.held.run_id, error=error.message)
+            return None
+
     def _forget(self, run: ActiveRun) -> None:
         if not run.later:
             self._ended.discard(run)
@@ -194,12 +201,19 @@ class ActiveRuns:
             try:
                 await self._purge()
                 if self._active:
-                    await self._log.beat([run.held for run in self._active.values()])
+                    await self._beat_for(list(self._active.values()))
                 await self._bury_silent()
             except DomainError as error:
                 log.warning("plan_runs_not_seen_to", error=error.message)
             except Exception:
                 log.exception("plan_runs_not_seen_to")
+
+    async def _beat_for(self, runs: list[ActiveRun]) -> None:
+        """Give a sign of life for runs, and end those that are no longer held: nobody would see what they cost."""
+        lost = await self._log.beat([run.held for run in runs])
+        for run in runs:
+            if run.held.run_id in lost:
+                _cancel(run, LOST)
 
     async def _purge(self) -> None:
         now_us = self._clock.now_us()
@@ -232,6 +246,13 @@ class ActiveRuns:
         last = Event(number + 1, messages.error("other", 500, STOPPED_SERVER))
         await self._log.append(held, [last], _nothing, Ending("error", STOPPED_SERVER, row.usage))
         log.info("plan_run_ended_for_dead_process", run=row.id)
+
+
+def _cancel(run: ActiveRun, why: str) -> None:
+    """Cancel a run, unless it is being cancelled or is past that."""
+    if run.task is not None and not run.why and not run.ending:
+        run.why = why
+        run.task.cancel()
 
 
 def _nothing(_result: None) -> None:

@@ -67,6 +67,7 @@ class RunFeed:
         self.standing = Standing()
         self.ended = False
         self._lost = False
+        self._last: StreamMessage | None = None
         self._log = log
         self._held = held
         self._pace = pace_ms / 1000
@@ -145,12 +146,19 @@ class RunFeed:
                 yield event
             if not events:
                 if self.ended:
+                    if self._last is not None:
+                        yield Event(position + 1, self._last)
                     return
                 await changed.wait()
 
-    def abandon(self) -> None:
-        """Show no more than what is in the log: another process has ended the run."""
+    def abandon(self, last: StreamMessage | None = None) -> None:
+        """Show no more than what is in the log: another process has ended the run.
+
+        Args:
+            last: What followers are told at the end although it is stored nowhere, since nothing of the run is any more.
+        """
         self._lost = self.ended = True
+        self._last = last
         self._changed.set()
 
     def _add(self, message: StreamMessage, raw: str) -> None:

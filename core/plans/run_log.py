@@ -34,6 +34,7 @@ _STATUS = "UPDATE plan_branch SET status = $2, updated_us = $3 WHERE id = $1 AND
 _USAGE = "UPDATE plan_run SET usage = $2 WHERE id = $1"
 _PURGE_EVENTS = "DELETE FROM plan_run_event WHERE run_id IN (SELECT id FROM plan_run WHERE finished_us < $1)"
 _PURGE = "DELETE FROM plan_run WHERE finished_us < $1"
+_EXISTS = "SELECT id FROM plan_run WHERE id = $1"
 _SILENT = "SELECT id FROM plan_run WHERE finished_us IS NULL AND lease_us < $1"
 
 
@@ -141,14 +142,22 @@ class RunLog:
             events += page
         return events
 
-    async def beat(self, held: Sequence[Held]) -> None:
-        """Give a sign of life for runs."""
+    async def beat(self, held: Sequence[Held]) -> set[str]:
+        """Give a sign of life for runs; returns the ids of those that are no longer held."""
         now = self._clock.now_us()
 
-        async def job(tx: Tx) -> None:
-            await tx.executemany(_HOLD, [(one.run_id, one.owner, now) for one in held])
+        async def job(tx: Tx) -> set[str]:
+            return {one.run_id for one in held if not await tx.execute(_HOLD, one.run_id, one.owner, now)}
 
-        await self._database.submit(job)
+        return await self._database.submit(job)
+
+    async def exists(self, run_id: str) -> bool:
+        """Tell whether a run is known, which it no longer is once its plan is deleted."""
+
+        async def job(tx: Tx) -> bool:
+            return bool(await tx.fetch(_EXISTS, run_id))
+
+        return await self._database.query(job)
 
     async def silent(self) -> list[str]:
         """Return the ids of runs that give no sign of life."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import pytest
 from protobuf.wkt import Timestamp
 
-from core.kernel.errors import FailedPrecondition, NotFound, Unavailable
+from core.kernel.errors import FailedPrecondition, NotFound
 from core.plans.current import invalidate
 from core.plans.replacements import result_for
 from core.plans.state import PlanState
@@ -192,14 +192,19 @@ async def test_a_model_makes_one_line_of_several_messages(desk: Desk) -> None:
     await build(desk, "r1", {"a.py": (None, "one\n")}, commit_msg="Add a")
     await build(desk, "r2", {"b.py": (None, "two\n")}, commit_msg="Add b")
     await build(desk, "r3", {"c.py": (None, "three\n")}, commit_msg="Add c", built=False)
-    before = await log(desk)
-    with pytest.raises(Unavailable, match="no model provider"):
-        await apply(desk)
-    assert await log(desk) == before
-    assert len((await current(desk)).convo_message_descriptions) == 3
     assert await apply(desk, KEY="secret") == "2 changes"
     # What is not built yet stays to be built.
     assert [one.id for one in (await current(desk)).convo_message_descriptions] == ["description-r3"]
+
+
+async def test_changes_are_applied_though_the_model_of_commit_messages_fails(desk: Desk) -> None:
+    await desk.plan()
+    await build(desk, "r1", {"a.py": (None, "one\n")}, commit_msg="Add a")
+    await build(desk, "r2", {"b.py": (None, "two\n")}, commit_msg="Add b")
+    # The client has written the files before it asks.
+    assert await apply(desk) == "Add a\nAdd b\n"
+    assert as_dict(await current(desk))["currentPlanFiles"] == {}
+    assert "✏️  Add a\nAdd b" in (await log(desk))[0]
 
 
 async def test_a_change_meanwhile_is_applied_too(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,26 @@ async def test_a_plan_is_made_filled_forked_rewound_and_deleted(busbar: Running,
         await client.call("PlanService.GetPlan", plan_id=plan)
 
 
+async def test_an_agent_with_the_scopes_of_plans_makes_a_plan_and_takes_it_back(busbar: Running, alice: Person) -> None:
+    scopes = ["plans:read", "plans:run", "plans:write"]
+    made = await busbar.client("grpc", alice.session).call("AgentKeyService.CreateAgentKey", name="k", scopes=scopes)
+    agent = busbar.client("mcp", made.key)
+    project = (await agent.call("plans.ProjectService.CreateProject", name="Rig")).id
+    listed = await agent.call("plans.ProjectService.ListProjects")
+    assert [one.id for one in listed.projects] == [project]
+    plan = (await agent.call("PlanService.CreatePlan", project_id=project, name="parser")).id
+    main = {"plan_id": plan, "branch": "main"}
+    for name in ("a.py", "b.py"):
+        item = {"contextType": "file", "name": name, "file_path": name, "body": f"{name}\n"}
+        await agent.call("ContextService.LoadContext", **main, items=[item])
+    log = await agent.call("HistoryService.ListLogs", **main)
+    assert len(log.shas) == 2
+    back = await agent.call("HistoryService.RewindPlan", **main, sha=log.shas[1])
+    assert back.latest_sha == log.shas[1]
+    await agent.call("HistoryService.UndoRewind", **main)
+    assert await agent.call("HistoryService.ListLogs", **main) == log
+
+
 async def rest(busbar: Running, person: Person, verb: str, path: str, body: Any = None) -> httpx.Response:
     headers = {"Authorization": f"Bearer {person.session}"}
     return await busbar.http(person.session).request(verb, path, json=body, headers=headers)

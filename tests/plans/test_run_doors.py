@@ -119,6 +119,21 @@ async def test_an_agent_starts_a_run_and_reads_how_it_stands(place: Place, door:
     assert rest.text == ""
 
 
+@pytest.mark.parametrize("door", ["grpc", "mcp"])
+async def test_an_agent_stops_a_run(place: Place, door: str) -> None:
+    place.provider.hangs = True
+    client = place.running.client(door, await _credential(place, door))
+    started = await client.call("plans.RunService.Tell", **place.names, prompt="wait", is_chat_only=True)
+    for question in ("RespondMissingFile", "AutoLoadContext"):
+        more = {"choice": "skip", "file_path": "a.txt"} if question == "RespondMissingFile" else {}
+        with pytest.raises(Refused, match="No active plan asks for this"):
+            await client.call(f"plans.RunService.{question}", **place.names, **more)
+    await client.call("plans.RunService.StopRun", **place.names)
+    assert (await client.call("plans.RunService.GetRun", **place.names, run_id=started.id)).status == "stopped"
+    with pytest.raises(Refused, match="No builds"):
+        await client.call("plans.RunService.Build", **place.names)
+
+
 async def _credential(place: Place, door: str) -> str:
     if door != "mcp":
         return place.alice.session

@@ -21,6 +21,7 @@ from core.plans.run_log import Event
 from core.plans.stream_messages import reply
 from gen.busbar.plans.v1.branches_pb import ListBranchesRequest, ListBranchesResponse
 from gen.busbar.plans.v1.conversation_pb import ListMessagesRequest, ListMessagesResponse
+from gen.busbar.plans.v1.plans_pb import DeletePlanRequest
 from gen.busbar.plans.v1.runs_pb import ConnectRunRequest, GetRunRequest, Run, StreamMessage, StreamTellRequest, TellRequest
 from tests.faults.process import prepare, serving
 from tests.plans.desk import Desk
@@ -165,6 +166,21 @@ async def test_a_live_run_gives_signs_of_life(bench: Bench, monkeypatch: pytest.
             await require_idle(session, branch_id, bench.desk.clock.now_us())
     gate.set()
     assert kinds(await collected(stream))[-1] == "finished"
+
+
+async def test_a_run_ends_with_its_plan(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.plans.active_runs.BEAT_SECONDS", 0.02)
+    await bench.runs.start()
+    bench.script.says["planner"] = [["On it.\n", asyncio.Event()]]
+    stream = bench.tell()
+    await until(stream, "reply")
+    run = await bench.active()
+    await bench.desk.plans.delete_plan(DeletePlanRequest(plan_id=bench.plan_id), bench.call)
+    # Its model says nothing more, and whoever follows is told at once.
+    assert kinds(await collected(stream)) == ["aborted"]
+    assert run.task is not None
+    await asyncio.wait_for(run.task, 10)
+    assert bench.runs.of_branch(run.held.branch_id) is None
 
 
 async def test_what_was_cut_out_of_a_reply_does_not_come_back(bench: Bench) -> None:
