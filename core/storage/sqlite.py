@@ -59,6 +59,21 @@ def _use_wal(path: str, busy_timeout_s: float) -> None:
         connection.close()
 
 
+class _RollingBack(sqlite3.Connection):
+    """A connection that gives up its transaction when it is closed.
+
+    SQLite itself keeps one open, and with it the lock of every writer, for as long as anything holds an unfinished statement of
+    it: the traceback of a call that was cancelled does so until the garbage collector comes by.
+    """
+
+    def close(self) -> None:
+        """Roll back what is open, and close."""
+        try:
+            self.rollback()
+        finally:
+            super().close()
+
+
 class _OrmConnection(aiosqlite.Connection):
     """A connection of the ORM whose closing ends even when it is cancelled.
 
@@ -74,7 +89,10 @@ class _OrmConnection(aiosqlite.Connection):
 def orm_connection(path: str, busy_timeout_s: float) -> aiosqlite.Connection:
     """Return a connection for the ORM, to be awaited; it does not keep the process from ending."""
     connection = _OrmConnection(
-        lambda: sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False), iter_chunk_size=64
+        lambda: sqlite3.connect(
+            path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False, factory=_RollingBack
+        ),
+        iter_chunk_size=64,
     )
     connection._thread.daemon = True  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as SQLAlchemy does
     return connection

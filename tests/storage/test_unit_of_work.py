@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from collections.abc import Iterator
 
 import pytest
 from sqlmodel import col, select
@@ -69,6 +71,35 @@ async def test_units_of_work_and_jobs_of_one_process_take_turns(database: Databa
     jobs = [database.submit(lambda tx, number=number: job(tx, number)) for number in range(10)]
     await asyncio.wait_for(asyncio.gather(*units, *jobs), 20)
     assert sorted(await bodies(database)) == ["job"] * 10 + ["unit"] * 10
+
+
+@pytest.fixture
+def no_garbage_collection() -> Iterator[None]:
+    """Keep alive what only a cycle of references holds, such as the tracebacks of what is cancelled."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_garbage_collection")
+async def test_a_unit_of_work_that_is_cancelled_keeps_nobody_waiting(sqlite: Database) -> None:
+    async def unit(number: int) -> None:
+        async with sqlite.unit_of_work() as session:
+            session.add(TagSetRow(hash=f"u{number}", body="unit"))
+            await session.flush()
+            await session.exec(select(TagSetRow.body))
+
+    async def job(tx: Tx, number: int) -> None:
+        await tx.execute("INSERT INTO tagset (hash, body) VALUES ($1, $2)", f"j{number}", "job")
+
+    for number in range(150):
+        task = asyncio.create_task(unit(number))
+        # At another moment each time: while it begins, reads, commits or gives its connection back.
+        await asyncio.sleep(number % 20 * 0.0003)
+        task.cancel()
+        await asyncio.wait([task])
+        await asyncio.wait_for(sqlite.submit(lambda tx, number=number: job(tx, number)), 4)
 
 
 async def test_a_foreign_key_is_enforced(database: Database) -> None:
