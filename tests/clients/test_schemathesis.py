@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -43,7 +45,12 @@ class Part:
     phases: str = "examples,coverage,fuzzing"
 
 
-BACKENDS: dict[str, dict[str, str]] = {"payments": {"manual": "at_once"}, "mqtt": {"url": "mqtt://127.0.0.1:9"}}
+BACKENDS: dict[str, dict[str, Any]] = {
+    "payments": {"manual": "at_once"},
+    "mqtt": {"url": "mqtt://127.0.0.1:9"},
+    "plans": {"pace_ms": 0},
+    "plan_models": {"retries": 0},
+}
 """What the server is set up with, since a missing backend is a 503. Nothing listens where the broker should be."""
 
 
@@ -84,15 +91,16 @@ PARTS = {
 }
 
 
-async def fuzz(server: ServerProcess, folder: Path, part: Part, header: str) -> tuple[int | None, str]:
+async def fuzz(server: ServerProcess, folder: Path, part: Part, header: str, plan: dict[str, str]) -> tuple[int | None, str]:
     """Return how a run ended, and what it printed."""
+    environment = {**ENVIRONMENT, **plan}
     command = [PROGRAM, "--config-file", HERE / "schemathesis.toml", "run", f"{server.http}/openapi.json", "-H", header]
     bounds = ["--max-examples", str(EXAMPLES), "--request-timeout", "10", "--seed", "1", "--generation-database", "none"]
     paths = ["--include-path-regex", part.paths, "--exclude-path-regex", ENDLESS]
     modes = ["--phases", part.phases, "--continue-on-failure", "--no-color"]
     unfit = ["--exclude-checks", ",".join(part.unfit)] if part.unfit else []
     process = await asyncio.create_subprocess_exec(
-        *command, *bounds, *paths, *modes, *unfit, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder, env=ENVIRONMENT
+        *command, *bounds, *paths, *modes, *unfit, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder, env=environment
     )
     late = asyncio.get_running_loop().call_later(SECONDS, process.kill)
     out, _ = await process.communicate()
@@ -112,11 +120,23 @@ async def header_of(caller: str, account: Account, server: ServerProcess) -> str
     return f"Authorization: Bearer {key.json()['key']}"
 
 
+async def plan_for(part: Part, account: Account, server: ServerProcess) -> dict[str, str]:
+    """Return the names of a plan for the paths that work on one."""
+    if not re.match(part.paths, "/plans/x"):
+        return {}
+    user = {"authorization": f"Bearer {account.session}"}
+    async with httpx.AsyncClient(base_url=server.http, headers=user, timeout=20) as http:
+        project = (await http.post("/projects", json={"name": "Rig"})).json()["id"]
+        plan = (await http.post(f"/projects/{project}/plans", json={"name": "parser"})).json()["id"]
+    return {"PROJECT_ID": project, "PLAN_ID": plan}
+
+
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
 async def test_every_answer_is_one_that_the_document_describes(tmp_path: Path, part: Part) -> None:
     account = await prepare(tmp_path / "data")
     async with provider.serving() as models, serving(tmp_path / "data", **BACKENDS, **provider.settings(models)) as server:
-        status, printed = await fuzz(server, tmp_path, part, await header_of(part.caller, account, server))
+        plan = await plan_for(part, account, server)
+        status, printed = await fuzz(server, tmp_path, part, await header_of(part.caller, account, server), plan)
         assert b"Traceback" not in server.log
     assert status == 0, printed
