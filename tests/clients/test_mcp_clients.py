@@ -17,11 +17,12 @@ from tests.conftest import Person, Running
 MODERN = "2026-07-28"
 ERAS = pytest.mark.parametrize(("mode", "version"), [("legacy", "2025-11-25"), (MODERN, MODERN), ("auto", MODERN)])
 
-READING = {"plans_diff", "plans_list", "plans_run_status"}
+READING = {"plans_diff", "plans_list", "plans_list_projects", "plans_log", "plans_run_status"}
+RUNNING = {"plans_answer_missing_file", "plans_build", "plans_hand_over_files", "plans_stop", "plans_tell"}
 DESTROYING = {"plans_rewind"}
-PLANS = READING | {
-    "plans_apply", "plans_apply_to_project", "plans_create", "plans_load_context", "plans_load_project", "plans_reject",
-    "plans_rewind", "plans_tell", "plans_undo_rewind",
+PLANS = READING | RUNNING | {
+    "plans_apply", "plans_apply_to_project", "plans_create", "plans_create_project", "plans_load_context", "plans_load_project",
+    "plans_reject", "plans_rewind", "plans_undo_rewind",
 }  # fmt: skip
 
 
@@ -66,7 +67,7 @@ async def test_an_agent_plans_and_rewinds_with_a_key_for_that(busbar: Running, a
     async with connected(busbar, key, mode, "/mcp?toolsets=plans") as client:
         assert client.protocol_version == version
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-        assert set(tools) == PLANS - {"plans_tell"}
+        assert set(tools) == PLANS - RUNNING
         hints = {name: tool.annotations for name, tool in tools.items() if tool.annotations is not None}
         assert {name for name, said in hints.items() if said.read_only_hint} == READING
         assert {name for name, said in hints.items() if said.destructive_hint} == DESTROYING
