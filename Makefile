@@ -32,8 +32,9 @@ check: .venv/.dev ## Run everything that must pass before a change lands: genera
 	$(BIN)/python tools/breaking.py
 	$(MAKE) lint types test
 
-gen: .venv/.dev ## Generate gen/ from proto/.
+gen: .venv/.dev ## Generate gen/ from proto/, and the schema of empty files from its history.
 	$(BIN)/python tools/generate.py
+	$(BIN)/python tools/schema.py
 
 lint: .venv/.dev ## Check style and formatting.
 	$(BIN)/ruff check

@@ -38,6 +38,7 @@ class Provider:
         hangs_after: Pieces after which a stream goes silent; None never.
         requests: Bodies that it was sent, by order.
         paths: Paths at which it was asked, by order.
+        credentials: What it was asked with, by order.
     """
 
     pieces: list[str] = field(default_factory=lambda: ["Use ", "pin ", "4."])
@@ -52,6 +53,7 @@ class Provider:
     hangs_after: int | None = None
     requests: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     paths: list[str] = field(default_factory=list[str])
+    credentials: list[str] = field(default_factory=list[str])
     url: str = ""
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     left: asyncio.Event = field(default_factory=asyncio.Event)
@@ -61,6 +63,7 @@ class Provider:
         """Answer one request."""
         body = await request.json()
         self.paths.append(request.url.path)
+        self.credentials.append(request.headers["authorization"])
         self.requests.append(body)
         self.asked.set()
         if self.hangs:

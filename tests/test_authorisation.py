@@ -14,13 +14,22 @@ from typing import Any
 import grpc
 import pytest
 import pytest_asyncio
-from protobuf import DescField, DescFieldValueList, DescFieldValueScalar, DescMessage, DescMethod, ScalarType
+from protobuf import (
+    DescField,
+    DescFieldValueList,
+    DescFieldValueMessage,
+    DescFieldValueScalar,
+    DescMessage,
+    DescMethod,
+    ScalarType,
+)
 
 from adapters.server import Server
 from core.app import App
 from core.identity.members import Members
 from core.kernel.rpc import PATH_VARIABLE, ROLES, Rpc, verb_and_path
 from core.kernel.settings import Settings
+from core.plans.builtin_packs import DEFAULT_PACK
 from core.plans.permissions import MEMBER
 from gen.buf.validate.validate_pb import ext_field
 from gen.busbar.api.v1.options_pb import Access, CredentialKind, Surface, ext_access, ext_surface, ext_tool
@@ -28,15 +37,25 @@ from gen.google.api.annotations_pb import ext_http
 from gen.google.api.field_behavior_pb import FieldBehavior, ext_field_behavior
 from tests.conftest import PASSWORD, MovableClock, Person, Running
 from tests.doors import Refused, name_of, services
+from tests.plans.things import pack, plans_things
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 KINDS_WITH_SCOPES = {
     Surface.MAKER: CredentialKind.AGENT_KEY,
-    Surface.PLANS: CredentialKind.AGENT_KEY,
     Surface.TELEMETRY: CredentialKind.TELEMETRY_KEY,
     Surface.LAB: CredentialKind.LAB_TOKEN,
+    Surface.PLANS: CredentialKind.AGENT_KEY,
 }
+"""Kinds of credentials that may hold less than every scope, by whose rpcs they call."""
+
+CLIENTS_COME_WITH = {
+    (Surface.TELEMETRY, "grpc"): CredentialKind.TELEMETRY_KEY,
+    (Surface.TELEMETRY, "stream"): CredentialKind.TELEMETRY_KEY,
+    (Surface.TELEMETRY, "rest"): CredentialKind.TELEMETRY_KEY,
+    (Surface.PLANS, "rest"): CredentialKind.PLANS_TOKEN,
+}
+"""Kinds of credentials that are no session, by surface and door."""
 
 NUMBERS = {ScalarType.INT32, ScalarType.DOUBLE}
 
@@ -64,8 +83,12 @@ NEEDED = {
 
 FURTHER: dict[str, dict[str, Any]] = {
     "telemetry.RunService.CreateRun": {"name": "x"},
-    "plans.RunService.StreamTell": {"tell": {"plan_id": "x", "branch": "main", "prompt": "x"}},
-    "plans.RunService.StreamBuild": {"build": {"plan_id": "x", "branch": "main"}},
+    "plans.RunService.ListRuns": {"project_id": ["x"]},
+    "FileMapService.CreateFileMap": {"map_inputs": {"a.py": "x = 1"}},
+    "ModelService.CreateModelSet": {"pack": pack("theirs")},
+    "ModelService.UpdateModelSet": {"pack": pack("theirs")},
+    "SettingsService.UpdateSettings": {"model_pack_name": DEFAULT_PACK},
+    "SettingsService.UpdateDefaultSettings": {"model_pack_name": DEFAULT_PACK},
     "HomeDiscoveryService.SetHomeDiscovery": {"enabled": True},
     "lab.OtaService.CreateUpdate": {"version": "1.0.0"},
     "OtaService.PushOta": {"project_id": "x"},
@@ -87,15 +110,23 @@ FURTHER: dict[str, dict[str, Any]] = {
     "ListingService.CreateListing": {"kind": "project"},
     "UserService.CreateUser": {"username": "somebody"},
     "RuleService.TryRule": {"rule_public_id": "x", "since": "2026-01-31T12:00:00Z"},
-    "AccountService.SignIn": {"email": "new@example.com"},
+    "AccountService.SignIn": {"email": "nobody@example.com"},
     "InviteService.CreateInvite": {"org_role_id": MEMBER.id},
-    "FileMapService.CreateFileMap": {"map_inputs": {"a.py": "x"}},
     "WebhookService.CreateWebhook": {"url": "http://a.example/", "events": ["sensor.reading"]},
 }
 """Fields that a request needs though its proto cannot say so, or not in a way that a made-up value would fit."""
 
+NAMED = {
+    "source_id", "session_id", "run_id", "project_id", "public_id",
+    "plan_id", "context_id", "set_id", "model_id", "provider_id", "invite_id", "user_id",
+}  # fmt: skip
+"""Variables of paths that name a thing which exists already."""
+
 FOR_THE_OWNER = {"lab.OtaService.CreateUpdate"}
 """What only the organisation that owns the installation may do."""
+
+NOT_FOUND = (" not found", " not found.", " does not exist in org")
+"""How the sentences end that agents read of what does not exist."""
 
 
 @dataclass
@@ -104,6 +135,7 @@ class World:
 
     Attributes:
         public_ids: Things of Alice's lab, by the service that keeps them.
+        of_plans: Things of Alice's in the plans area, by the fields that name them.
         by_role: People of Alice's organisation.
     """
 
@@ -114,6 +146,7 @@ class World:
     key_id: str
     project_id: str
     public_ids: dict[str, str]
+    of_plans: dict[str, Any]
     by_role: dict[str, Person]
 
 
@@ -133,7 +166,12 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
     source = await app.signals.ensure_device(alice.org_id, "rig-1")
     await app.signals.recordings.create(alice.org_id, "run-1", kind="run", device_id=source.id)
     people = {role: await member(busbar, alice, role) for role in ("viewer", "operator", "admin")}
-    yield World(busbar, alice, eve, board.id, key.id, project.id, await lab_things(busbar, alice), people)
+    for role in people:
+        await busbar.client("grpc", alice.session).call(
+            "CollaboratorService.AddCollaborator", project_id=project.id, username=role, role="editor"
+        )
+    lab, plans = await lab_things(busbar, alice), await plans_things(busbar, alice)
+    yield World(busbar, alice, eve, board.id, key.id, project.id, lab, plans, people)
     await busbar.close()
     await server.stop(1)
     await app.close()
@@ -168,6 +206,13 @@ def option(method: DescMethod, extension: Any) -> Any:
     """Return an option of an rpc, or None."""
     options = method.proto.options
     return options[extension] if options and extension in options else None
+
+
+def surface_of(method: DescMethod) -> Surface:
+    """Return the surface to which an rpc belongs."""
+    options = method.parent.proto.options
+    assert options is not None
+    return options[ext_surface]
 
 
 def doors_of(method: DescMethod) -> list[str]:
@@ -209,15 +254,23 @@ def example(world: World, method: DescMethod) -> dict[str, Any]:
         "password": PASSWORD, "current_password": PASSWORD, "new_password": f"{PASSWORD}!",
     }  # fmt: skip
     known["public_id"] = world.public_ids.get(method.parent.name, "x")
-    fields: dict[str, Any] = dict(FURTHER.get(name_of(method), {}))
-    for field in method.input.fields:
-        if FieldBehavior.REQUIRED in behaviors_of(field):
-            fields.setdefault(field.name, known.get(field.name, right_value(field)))
-    return fields
+    if surface_of(method) == Surface.PLANS:
+        known |= world.of_plans
+    if method.parent.name == "ProjectDocumentService":
+        known["project_id"] = world.project_id
+    return filled(method.input, known) | FURTHER.get(name_of(method), {})
 
 
-def right_value(field: DescField) -> Any:
-    """Return a value that a field may have: a number, one of a closed set, a list of one, or any text."""
+def filled(message: DescMessage, known: dict[str, Any]) -> dict[str, Any]:
+    """Return what a message requires, with known values where there are some."""
+    required = (field for field in message.fields if FieldBehavior.REQUIRED in behaviors_of(field))
+    return {field.name: known[field.name] if field.name in known else right_value(field, known) for field in required}
+
+
+def right_value(field: DescField, known: dict[str, Any]) -> Any:
+    """Return a value that a field may have: what its message needs, a number, one of a closed set, a list of one, any text."""
+    if (message := own_message(field)) is not None:
+        return filled(message, known)
     if isinstance(field.value, DescFieldValueList):
         return [] if isinstance(field.value.element, DescMessage) else ["x"]
     if isinstance(field.value, DescFieldValueScalar) and field.value.scalar in NUMBERS:
@@ -225,6 +278,12 @@ def right_value(field: DescField) -> Any:
     rules = field.proto.options[ext_field] if field.proto.options and ext_field in field.proto.options else None
     rule = None if rules is None else rules.type
     return rule.value.in_[0] if rule is not None and rule.field == "string" and rule.value.in_ else "x"
+
+
+def own_message(field: DescField) -> DescMessage | None:
+    """Return the message that a field holds one of, if it is one of this project's."""
+    message = field.value.message if isinstance(field.value, DescFieldValueMessage) else None
+    return message if message is not None and message.type_name.startswith("busbar.") else None
 
 
 def behaviors_of(field: DescField) -> list[FieldBehavior]:
@@ -237,13 +296,15 @@ def names_a_thing(method: DescMethod) -> bool:
     if {field.name for field in method.input.fields if FieldBehavior.REQUIRED in behaviors_of(field)} & {"board_id", "key_id"}:
         return True
     rule = option(method, ext_http)
-    named = {"source_id", "session_id", "run_id", "project_id", "public_id"}
-    return rule is not None and any(name in named for name in PATH_VARIABLE.findall(verb_and_path(rule)[1]))
+    return rule is not None and any(name.split(".")[-1] in NAMED for name in PATH_VARIABLE.findall(verb_and_path(rule)[1]))
 
 
-def broken(method: DescMethod) -> tuple[str, Any] | None:
-    """Return a field of an rpc and a value that breaks its rule; None when it has no rule."""
-    for field in method.input.fields:
+def broken(message: DescMessage) -> tuple[str, Any] | None:
+    """Return a field of a request and a value that breaks its rule, or one of a message in it; None when it has no rule."""
+    for field in message.fields:
+        inner = own_message(field)
+        if inner is not None and FieldBehavior.REQUIRED in behaviors_of(field) and (fault := broken(inner)) is not None:
+            return field.name, dict([fault])
         rules = field.proto.options[ext_field] if field.proto.options and ext_field in field.proto.options else None
         rule = None if rules is None else rules.type
         if rule is None or rule.field not in ("string", "int32", "double"):
@@ -278,7 +339,7 @@ async def owner(world: World, method: DescMethod, person: Person, door: str = "g
     if door == "mcp":
         return await world.busbar.key(person, CredentialKind.AGENT_KEY)
     kinds = rpc.access.kinds or (rpc.rest.credentials if door == "rest" else [])
-    kind = kinds[0] if kinds else KINDS_WITH_SCOPES.get(rpc.surface) if rpc.surface == Surface.TELEMETRY else None
+    kind = kinds[0] if kinds else CLIENTS_COME_WITH.get((rpc.surface, door))
     if kind in (None, CredentialKind.SESSION):
         return person.session
     return await world.busbar.key(person, kind)
@@ -307,13 +368,10 @@ async def test_what_is_public_needs_no_credential_and_minds_no_bad_one(world: Wo
 @pytest.mark.parametrize(("method", "door"), every(scope=True))
 async def test_without_its_scope_it_is_refused(world: World, method: DescMethod, door: str) -> None:
     access = option(method, ext_access)
-    options = method.parent.proto.options
-    assert options is not None
-    surface = options[ext_surface]
-    key = await world.busbar.key(world.alice, KINDS_WITH_SCOPES[surface], "nothing:else")
+    key = await world.busbar.key(world.alice, KINDS_WITH_SCOPES[surface_of(method)], "nothing:else")
     code = await code_of(world, method, door, key, example(world, method))
     expected = f"insufficient scope: {access.scope} required" if door == "mcp" else "PERMISSION_DENIED"
-    # Over REST most of the maker's rpcs take no keys at all.
+    # Over REST most rpcs of makers and plans take no keys at all.
     assert code == expected or (door == "rest" and code == "UNAUTHENTICATED")
 
 
@@ -329,7 +387,7 @@ async def test_a_credential_of_another_kind_is_refused(world: World, method: Des
 @pytest.mark.parametrize(("method", "door", "role"), by_role())
 async def test_a_role_lets_in_as_far_as_it_goes(world: World, method: DescMethod, door: str, role: str) -> None:
     credential = await owner(world, method, world.by_role[role], door)
-    fault = broken(method)
+    fault = broken(method.input)
     # A broken rule is found after the role and changes nothing.
     fields = {**example(world, method), **({} if fault is None else {fault[0]: fault[1]})}
     code = await code_of(world, method, door, credential, fields)
@@ -348,18 +406,38 @@ async def test_things_of_others_do_not_exist(world: World, method: DescMethod, d
         # A picture comes as a form, which no example makes.
         assert (
             code in {"OK", "CONFLICT", "NOT_FOUND"}
-            or code.endswith((" not found", " not found."))
+            or code.endswith(NOT_FOUND)
             or name_of(method) == "SignInService.RelayFrame"
             or (code == "PERMISSION_DENIED" and name_of(method) in FOR_THE_OWNER)
         )
         return
     code = await code_of(world, method, door, await owner(world, method, world.eve, door), example(world, method))
-    assert code == "NOT_FOUND" or code.endswith((" not found", " not found."))
+    assert code == "NOT_FOUND" or code.endswith(NOT_FOUND)
+
+
+def naming_a_plan() -> list[Any]:
+    """Return the cases of rpc and door that name a plan."""
+    return [case for case in every() if "plan_id" in plan_path(case.values[0])]
+
+
+def plan_path(method: DescMethod) -> set[str]:
+    """Return the variables in the path of an rpc, without the messages that hold them."""
+    rule = option(method, ext_http)
+    return set() if rule is None else {name.split(".")[-1] for name in PATH_VARIABLE.findall(verb_and_path(rule)[1])}
+
+
+@pytest.mark.parametrize(("method", "door"), naming_a_plan())
+async def test_a_plan_that_is_not_shared_is_closed_to_other_members(world: World, method: DescMethod, door: str) -> None:
+    for role in ("viewer", "admin"):
+        credential = await owner(world, method, world.by_role[role], door)
+        code = await code_of(world, method, door, credential, example(world, method))
+        # The contract answers 401 here, which elsewhere says that a credential does not count.
+        assert code == ("no access to plan" if door == "mcp" else "UNAUTHENTICATED")
 
 
 @pytest.mark.parametrize(("method", "door"), every() + every(public=True))
 async def test_a_value_that_breaks_a_rule_is_refused_by_name(world: World, method: DescMethod, door: str) -> None:
-    fault = broken(method)
+    fault = broken(method.input)
     tool = option(method, ext_tool)
     if fault is None or (door == "mcp" and fault[0] in tool.hidden):
         return

@@ -12,19 +12,15 @@ from importlib.metadata import version
 
 import structlog
 
-from adapters.dev_model.server import DevModel
 from adapters.server import Server
 from core.app import App
 from core.identity.accounts import FirstAdmin
 from core.kernel.errors import Unavailable
 from core.kernel.settings import Settings
 
-log = structlog.get_logger("busbar.serving")
+log = structlog.get_logger("busbar.serve")
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-COLLECTOR_THRESHOLDS = (50_000, 20, 50)
-
-log = structlog.get_logger("busbar.serve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +68,8 @@ async def dev_model(settings: Settings) -> AsyncGenerator[Settings]:
     if not asked.dev_model:
         yield settings
         return
+    from adapters.dev_model.server import DevModel  # noqa: PLC0415 - only who develops needs it
+
     model = DevModel(asked.dev_port, asked.dev_pace_seconds)
     try:
         url = await model.start()
@@ -99,7 +97,8 @@ async def _serve(settings: Settings, announce: Callable[[Ready, FirstAdmin | Non
         password = settings.admin_password.get_secret_value()
         admin = await app.identity.ensure_first_admin(settings.admin_email, settings.admin_username, password)
         server = await _open(app)
-        _collect_rarely()
+        # The collector never again looks at what was loaded; see adapters/console/__init__.py.
+        gc.freeze()
         try:
             announce(Ready(server.http_url, server.grpc_address, str(settings.data.resolve()), program_version()), admin)
             await stop.wait()
@@ -107,16 +106,6 @@ async def _serve(settings: Settings, announce: Callable[[Ready, FirstAdmin | Non
             await server.stop(settings.grace_seconds)
     finally:
         await app.close()
-
-
-def _collect_rarely() -> None:
-    """Look for cycles less often, and never in what was loaded at the start.
-
-    Frames and points come and go by the ten thousand and are freed without the collector; each look at everything that lives
-    would stop the server for tens of milliseconds meanwhile.
-    """
-    gc.freeze()
-    gc.set_threshold(*COLLECTOR_THRESHOLDS)
 
 
 async def _open(app: App) -> Server:

@@ -225,16 +225,15 @@ class GuardedTransport(httpx.AsyncBaseTransport):
     def __init__(self, policy: AddressPolicy, *, resolver: Resolver = resolve, verify: ssl.SSLContext | None = None) -> None:
         self._policy = policy
         self._resolver = resolver
-        # Connections are pooled by address, but certificates are checked by name: one connection must not serve two names.
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-        self._inner = httpx.AsyncHTTPTransport(verify=verify or _authorities(), trust_env=False, limits=limits)
+        self._verify = verify
+        self._made: httpx.AsyncHTTPTransport | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request to the first checked address of its host that takes the connection."""
         failure: Exception = httpx.ConnectError("the name has no address", request=request)
         for address in await self._addresses(request.url):
             try:
-                return await self._inner.handle_async_request(_readdressed(request, address))
+                return await self._transport().handle_async_request(_readdressed(request, address))
             except httpx.ConnectError as error:
                 failure = error
         raise failure
@@ -254,7 +253,17 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close open connections."""
-        await self._inner.aclose()
+        if self._made is not None:
+            await self._made.aclose()
+
+    def _transport(self) -> httpx.AsyncHTTPTransport:
+        """Return what connects, made by the first call: reading the authorities takes time and memory that a start spares."""
+        if self._made is None:
+            # Connections are pooled by address, but certificates are checked by name: one connection must not serve two names.
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+            verify = self._verify or _authorities()
+            self._made = httpx.AsyncHTTPTransport(verify=verify, trust_env=False, limits=limits)
+        return self._made
 
 
 def _is_numeric(host: str) -> bool:

@@ -94,7 +94,8 @@ class Rpc:
         server_streams: Whether the answer is a stream.
         gate: What is asked of every caller.
         http: HTTP rules, the main one first; empty when it has no plain HTTP form.
-        mutates: Whether it may change anything: not bound to GET only, and no read-only tool.
+        mutates: Whether it may change anything: no read-only tool, not bound to GET only, and not open to a scope for reading
+            unless it is a socket, where what is written needs a scope of its own.
         secrets: Top-level fields of the answer that are shown once.
     """
 
@@ -149,6 +150,7 @@ def _bind_method(service: DescService, method: DescMethod, implementation: objec
     http = _http_rules(options[ext_http] if options and ext_http in options else None)
     _check_fields(name, method, http)
     tool = options[ext_tool] if options and ext_tool in options else None
+    socket = options[ext_socket] if options and ext_socket in options else None
     hints = get_type_hints(handler)
     return Rpc(
         name=name,
@@ -164,11 +166,20 @@ def _bind_method(service: DescService, method: DescMethod, implementation: objec
         rest=options[ext_rest] if options and ext_rest in options else Rest(),
         tool=tool,
         limits=tuple(options[ext_limit]) if options and ext_limit in options else (),
-        socket=options[ext_socket] if options and ext_socket in options else None,
+        socket=socket,
         http=http,
-        mutates=not ((tool is not None and tool.read_only) or (bool(http) and all(verb_and_path(r)[0] == "GET" for r in http))),
+        mutates=_mutates(access, http, tool, socket),
         secrets=tuple(f.local_name for f in method.output.fields if f.proto.options and f.proto.options[ext_secret]),
     )
+
+
+def _mutates(access: Access, http: tuple[HttpRule, ...], tool: Tool | None, socket: Socket | None) -> bool:
+    """Whether an rpc may change anything, as far as its options tell."""
+    if tool is not None and tool.read_only:
+        return False
+    if access.scope.rpartition(":")[2] == "read" and socket is None:
+        return False
+    return not http or any(verb_and_path(rule)[0] != "GET" for rule in http)
 
 
 def _snake(name: str) -> str:

@@ -110,6 +110,12 @@ class Stream(BaseModel):
     """How live telemetry behaves."""
 
     execute: bool = Field(default=False, description="Whether dashboards may run commands in the shell of a device.")
+    resume_hours: float = Field(
+        default=24.0,
+        ge=0,
+        le=168,
+        description="Hours after which a subscription that comes back is told that it missed points, not the points.",
+    )
 
 
 class Mqtt(BaseModel):

@@ -8,12 +8,12 @@ import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from urllib.parse import quote
 
-from core.kernel.clock import Clock, to_datetime
+from core.kernel.clock import to_datetime
 from core.lab.event_directory import EventDirectory
-from core.lab.experiment_directory import ExperimentDirectory, KnownExperiment
-from core.signals.numbers import Numbers
 from core.signals.point_ids import pack
+from core.signals.service import Signals
 from core.signals.sweep import SweptPoint
+from core.signals.tables import RecordingRow
 
 CSV = "text/csv; charset=utf-8"
 HEADER = b"timestamp,event_name,event_public_id,value,unit,datapoint_public_id\r\n"
@@ -29,19 +29,17 @@ Cells = Mapping[int, tuple[str, str]]
 class ExperimentCsv:
     """Writes experiments."""
 
-    def __init__(self, numbers: Numbers, events: EventDirectory, experiments: ExperimentDirectory, clock: Clock) -> None:
-        self._numbers = numbers
+    def __init__(self, signals: Signals, events: EventDirectory) -> None:
+        self._signals = signals
         self._events = events
-        self._experiments = experiments
-        self._clock = clock
 
-    async def parts(self, experiment: KnownExperiment) -> AsyncIterator[bytes]:
+    async def parts(self, experiment: RecordingRow) -> AsyncIterator[bytes]:
         """Yield the text in parts, the header first."""
         yield HEADER
         events = self._events.of_org(experiment.org_id)
         cells = {event.channel_id: (f",{_text(event.name)},{event.public_id},", f",{_text(event.unit)},") for event in events}
-        stretches = self._experiments.stretches(experiment, events, self._clock.now_us())
-        sweep = self._numbers.sweep(stretches, PAGE)
+        chosen = await self._signals.select_recording(experiment, None, None, None, None)
+        sweep = self._signals.numbers.sweep([stretch for stretch in chosen.stretches if stretch.channel_id in cells], PAGE)
         while page := await sweep.read():
             yield _lines(page, cells)
 

@@ -11,7 +11,7 @@ from sqlmodel import col, select
 
 from core.kernel.clock import MICROSECONDS
 from core.lab.event_directory import KnownEvent
-from core.signals.sweep import Stretch
+from core.signals.stretches import Stretch, Which
 from core.signals.tables import RecordingRow
 from core.storage.database import Database
 
@@ -109,15 +109,17 @@ class ExperimentDirectory:
                 return ranges
         return [*ranges, (at_us, experiment.end_us)]
 
-    def stretches(self, experiment: KnownExperiment, events: Iterable[KnownEvent], now_us: int) -> list[Stretch]:
+    def stretches(self, row: RecordingRow, events: Iterable[KnownEvent], now_us: int) -> list[Stretch]:
         """Return where an experiment's points of some events are: by its name, and for linked ones in its own times too."""
+        experiment = KnownExperiment.of(row)
         found: list[Stretch] = []
         end = now_us + 1 if experiment.ended_us is None else experiment.ended_us + LATE_US
         for event in events:
-            found.append(Stretch(event.channel_id, experiment.started_us, end, experiment.id))
+            found.append(Stretch(event.channel_id, experiment.started_us, end, Which(experiment.id)))
             if event.linked:
                 times = self.own_times(experiment)
-                found += [Stretch(event.channel_id, start, min(last, now_us + 1), unassigned=True) for start, last in times]
+                which = Which(unassigned=True)
+                found += [Stretch(event.channel_id, start, min(last, now_us + 1), which) for start, last in times]
         return found
 
 

@@ -69,7 +69,7 @@ class ExperimentService:
         self._erasing = erasing
         self._clock = clock
         self._hooks = hooks
-        self._csv = ExperimentCsv(signals.numbers, events, directory, clock)
+        self._csv = ExperimentCsv(signals, events)
 
     async def start(self) -> None:
         """Finish deletions that a stop interrupted."""
@@ -144,7 +144,7 @@ class ExperimentService:
         async with self._database.read() as session:
             row = await _require(session, call.caller.org_id, request.public_id)
         call.headers.append(("Content-Disposition", disposition(row.name, row.public_id)))
-        async for part in self._csv.parts(KnownExperiment.of(row)):
+        async for part in self._csv.parts(row):
             yield HttpBody(content_type=CSV, data=part)
 
     async def delete_experiment(self, request: DeleteExperimentRequest, call: Call) -> StatusResponse:

@@ -24,7 +24,7 @@ from core.lab.paging import page_of, read_page
 from core.lab.rule_engine import RuleEngine
 from core.lab.rules_tables import RuleRow
 from core.signals.service import Signals
-from core.signals.sweep import Stretch
+from core.signals.stretches import Stretch
 from core.storage.database import Database
 from core.storage.errors import is_unique_violation
 from gen.busbar.lab.v1.common_pb import StatusResponse
@@ -158,10 +158,10 @@ class RuleService:
             until = from_timestamp(request.until)
             return [Stretch(event.channel_id, from_timestamp(request.since) or 0, now if until is None else until)]
         row = await self._signals.recordings.find(org_id, request.experiment_public_id)
-        experiment = None if row is None else self._experiments.by_id(row.id)
-        if experiment is None:
+        if row is None or self._experiments.by_id(row.id) is None:
             raise not_found("Experiment", request.experiment_public_id)
-        return self._experiments.stretches(experiment, [event], now)
+        chosen = await self._signals.select_recording(row, None, None, None, None)
+        return [stretch for stretch in chosen.stretches if stretch.channel_id == event.channel_id]
 
     def _event(self, org_id: str, public_id: str) -> KnownEvent:
         event = self._events.by_public_id(org_id, public_id)

@@ -22,6 +22,7 @@ from core.lab.event_directory import EventDirectory
 from core.lab.event_keeper import EventKeeper
 from core.lab.events import EventService
 from core.lab.events_gone import EventsGone
+from core.lab.experiment_directory import KIND as EXPERIMENT
 from core.lab.experiment_directory import ExperimentDirectory
 from core.lab.experiments import ExperimentService
 from core.lab.health_watch import HealthWatch
@@ -104,6 +105,8 @@ def _parts(found: Foundations) -> _Parts:
     book = LogBook(clock)
     hooks, readings = found.keep(Webhooks(database, found.outbox, clock)), Readings()
     events, experiments = found.keep(EventDirectory(database, signals)), found.keep(ExperimentDirectory(database))
+    # What belongs to an experiment is said once, for the lab and for everybody who reads recordings.
+    signals.on_selecting(EXPERIMENT, lambda row: experiments.stretches(row, events.of_org(row.org_id), clock.now_us()))
     engine = found.keep(RuleEngine(database, hooks, book, clock))
     watch = PointsWatch(signals, events, engine, hooks, readings, clock)
     return _Parts(

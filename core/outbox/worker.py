@@ -97,8 +97,10 @@ class OutboxWorker:
         self._clock = clock or Clock()
         self._most_at_once = most_at_once
         self._poll_seconds = poll_seconds
-        longest = max((handler.seconds for handler in self._handlers.values()), default=0.0)
-        self._lease_us = int((longest + lease_margin_seconds) * MICROSECONDS)
+        # Of each kind its own: after a crash nobody waits for the lease of a slower kind to end.
+        self._lease_us = {
+            kind: int((handler.seconds + lease_margin_seconds) * MICROSECONDS) for kind, handler in self._handlers.items()
+        }
         self._keep_us = int(keep_days * 86_400 * MICROSECONDS)
         self._next_purge_us = 0
         self._wake = asyncio.Event()
@@ -184,9 +186,10 @@ class OutboxWorker:
         if not kinds:
             return []
         lease, now = new_id("lse_"), self._clock.now_us()
+        ends = [now + self._lease_us[kind] for kind in kinds]
 
         async def job(tx: Tx) -> list[Delivery]:
-            rows = await tx.fetch(_lease_sql(tx.dialect, len(kinds)), lease, now + self._lease_us, now, most, *kinds)
+            rows = await tx.fetch(_lease_sql(tx.dialect, len(kinds)), lease, now, most, *kinds, *ends)
             return sorted((Delivery(*row) for row in rows), key=lambda delivery: delivery.created_us)
 
         return [(delivery, lease) for delivery in await self._database.submit(job)]
@@ -292,12 +295,14 @@ def _lease_sql(dialect: Dialect, kinds: int) -> str:
     SQLite has one writer at a time; PostgreSQL passes over rows that another transaction holds.
     """
     skip = "FOR UPDATE SKIP LOCKED" if dialect == "postgresql" else ""
+    ends = " ".join(f"WHEN ${4 + number} THEN CAST(${4 + kinds + number} AS BIGINT)" for number in range(kinds))
     return f"""
         WITH due AS (
-            SELECT id FROM outbox WHERE {OPEN} AND next_attempt_us <= $3 AND kind IN ({_places(5, kinds)})
-            ORDER BY next_attempt_us, created_us LIMIT $4 {skip}
+            SELECT id FROM outbox WHERE {OPEN} AND next_attempt_us <= $2 AND kind IN ({_places(4, kinds)})
+            ORDER BY next_attempt_us, created_us LIMIT $3 {skip}
         )
-        UPDATE outbox SET state = '{LEASED}', lease = $1, next_attempt_us = $2 WHERE id IN (SELECT id FROM due)
+        UPDATE outbox SET state = '{LEASED}', lease = $1, next_attempt_us = CASE kind {ends} END
+        WHERE id IN (SELECT id FROM due)
         RETURNING id, org_id, kind, subject, payload, attempts + 1, max_attempts, created_us
     """  # noqa: S608 - constants and placeholders
 

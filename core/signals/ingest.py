@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from core.signals.arrivals import note_late
 from core.signals.model import Channel, Column, Device, Event, Latest, LatestChanged, PointsWritten, Written
 from core.signals.points import Rows
 from core.signals.resolve import touch_devices, upsert_channel, upsert_device, upsert_recording, upsert_tagset
@@ -75,6 +76,7 @@ class _Found:
     tagsets: dict[str, int] = field(default_factory=dict[str, int])
     extremes: Extremes = field(default_factory=Extremes)
     stretches: Stretches = field(default_factory=Stretches)
+    late: Stretches = field(default_factory=Stretches)
     latest: dict[int, tuple[Device, Channel, Latest]] = field(default_factory=dict[int, tuple[Device, Channel, Latest]])
     seqs: dict[int, int] = field(default_factory=dict[int, int])
 
@@ -105,33 +107,39 @@ class IngestJob:
         self._encoded = [_Encoded.of(column) for column in columns if column.times_us]
         self.received = sum(len(encoded.numbers) for encoded in self._encoded)
         self._found = _Found()
+        self._arrived = 0
 
     async def run(self, tx: Tx) -> Written:
         """Write the batch."""
         self._found = found = _Found()
+        self._arrived = self._store.arrivals.take(self.received)
         for slug in sorted({encoded.column.device for encoded in self._encoded}):
             found.devices[slug] = await self._device(tx, slug)
         seen = self._now_us if self.by == "device" else None
         await touch_devices(tx, [device.id for device in found.devices.values()], seen)
-        stored = [encoded for encoded in self._encoded if found.devices[encoded.column.device].recording]
         rows = Rows()
         newest: dict[int, tuple[Device, Channel, Row]] = {}
-        for encoded in stored:
-            device = found.devices[encoded.column.device]
+        next_arrived = self._arrived
+        for encoded in self._encoded:
+            device, arrived = found.devices[encoded.column.device], next_arrived
+            next_arrived += len(encoded.numbers)
+            if not device.recording:
+                continue
             channel = await self._channel(tx, device, encoded)
-            await self._add(tx, rows, device, channel, encoded)
+            await self._add(tx, rows, device, channel, encoded, arrived)
             self._gather(channel, encoded)
             _keep_newest(newest, device, channel, encoded)
         new = await self._points.insert(tx, rows)
         await self._rollups.widen(tx, found.extremes)
         await self._spans.widen(tx, found.stretches)
+        await self._store.late.widen(tx, found.late)
         await self._write_latest(tx, newest)
         notes = await self._store.write_beside(tx, self.event())
         return Written(self.received, len(rows), new, notes)
 
     def event(self, notes: tuple[object, ...] = ()) -> PointsWritten:
         """Return the event of its points."""
-        return PointsWritten(self.org_id, self.columns, self.by, self.client_id, notes)
+        return PointsWritten(self.org_id, self.columns, self.by, self.client_id, notes, self._arrived)
 
     def remember(self) -> list[Event]:
         """Bring memory up to date after the commit; return the events of latest values."""
@@ -146,6 +154,7 @@ class IngestJob:
         directory.tagsets.update(found.tagsets)
         self._rollups.remember(found.extremes)
         self._spans.remember(found.stretches)
+        self._store.late.remember(found.late)
         events: list[Event] = []
         for device, channel, latest in found.latest.values():
             directory.put_latest(channel.id, latest)
@@ -168,12 +177,13 @@ class IngestJob:
             self._found.channels[device.id, name] = known
         return known
 
-    async def _add(self, tx: Tx, rows: Rows, device: Device, channel: Channel, encoded: _Encoded) -> None:
+    async def _add(self, tx: Tx, rows: Rows, device: Device, channel: Channel, encoded: _Encoded, arrived: int) -> None:
+        note_late(self._found.late, channel.id, arrived, encoded.column.times_us)
         recording = await self._recording(tx, device, encoded.column)
         if recording is not None:
             add(self._found.stretches, recording, channel.id, encoded.column.times_us)
         if encoded.column.ns is not None:
-            rows.add_placed(channel.id, encoded.column.times_us, encoded.column.ns, encoded.numbers, recording)
+            rows.add_placed(channel.id, encoded.column.times_us, encoded.column.ns, encoded.numbers, recording, arrived=arrived)
             return
         tags = None
         if encoded.tags is not None:
@@ -181,7 +191,7 @@ class IngestJob:
             for body in set(encoded.tags) - {None}:
                 ids[body] = await self._tagset(tx, body or "")
             tags = [ids[body] for body in encoded.tags]
-        rows.add(channel.id, encoded.column.times_us, encoded.numbers, encoded.texts, recording, tags)
+        rows.add(channel.id, encoded.column.times_us, encoded.numbers, encoded.texts, recording, tags, arrived=arrived)
 
     async def _recording(self, tx: Tx, device: Device, column: Column) -> int | None:
         if column.recording is None:

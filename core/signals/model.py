@@ -154,6 +154,8 @@ class PointsWritten:
 
     Attributes:
         notes: What was written beside the points; see `Signals.on_writing`.
+        arrived: Number of the first point, see `core.signals.arrivals`; the others follow in their order. None for points that
+            are only told.
     """
 
     org_id: str
@@ -161,6 +163,7 @@ class PointsWritten:
     by: str
     client_id: str | None
     notes: tuple[object, ...] = ()
+    arrived: int | None = None
 
 
 Event = LatestChanged | PointsWritten

@@ -18,7 +18,8 @@ from core.signals.model import Latest
 from core.signals.point_ids import PointKey
 from core.signals.series import IS_NUMBER
 from core.signals.store import Store
-from core.signals.sweep import Stretch, Sweep
+from core.signals.stretches import Stretch
+from core.signals.sweep import Sweep
 from core.storage.database import Database
 from core.storage.tx import Row, Tx
 

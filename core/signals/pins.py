@@ -53,6 +53,7 @@ class PinJob:
         self._now_us = now_us
         self._written: list[tuple[Channel, Latest]] = []
         self._extremes: Extremes = {}
+        self._first = 0
         self._arrived: PointsWritten | None = None
 
     async def run(self, tx: Tx) -> list[Latest]:
@@ -62,7 +63,7 @@ class PinJob:
         numbered = await fetch_one(tx, _NUMBER, self._device.id, len(self._writes), seen)
         if numbered is None:
             raise StaleError(self._device.id)
-        rows = Rows()
+        rows, self._first = Rows(), self._store.arrivals.take(sum(value is not None for _, value, _ in self._writes))
         channels: dict[str, Channel] = {}
         for seq, (name, value, (num, text)) in enumerate(self._writes, numbered[0] - len(self._writes) + 1):
             channel = channels[name] = channels.get(name) or await self._channel(tx, name)
@@ -70,7 +71,9 @@ class PinJob:
             at_us: int = (await tx.fetch(_LATEST, *arguments))[0][0]
             self._written.append((channel, Latest(at_us, value if num is None else num, seq, self._by, self._now_us)))
             if value is not None:
-                rows.add(channel.id, [at_us], [num], None if text is None else [text], None, None)
+                rows.add(
+                    channel.id, [at_us], [num], None if text is None else [text], None, None, arrived=self._first + len(rows)
+                )
             if num is not None:
                 gather(self._extremes, channel.id, [at_us], [num])
         await self._points.insert(tx, rows)
@@ -103,7 +106,7 @@ class PinJob:
         ]
         if not columns:
             return None
-        arrived = PointsWritten(self._device.org_id, columns, self._by, self._client_id)
+        arrived = PointsWritten(self._device.org_id, columns, self._by, self._client_id, arrived=self._first)
         notes = await self._store.write_beside(tx, arrived)
         return replace(arrived, notes=notes) if notes else arrived
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import chain, repeat
+from itertools import chain, count, repeat
+from operator import sub
 from typing import Any
 
 from core.signals.partitions import Partitions
@@ -13,18 +14,25 @@ from core.storage.tx import Row, Tx
 _KEEP_FIRST = "ON CONFLICT (channel_id, at_us, n) DO NOTHING"
 _KEY = {"channel_id": "integer", "at_us": "bigint", "num": "double precision"}
 # Most points are numbers without labels, and time goes with the columns that are bound.
-_INSERT_NUMBERS = BulkInsert("point", {**_KEY, "recording_id": "integer"}, _KEEP_FIRST, mostly_new=True)
-_OTHERS = {**_KEY, "text": "text", "recording_id": "integer", "tagset_id": "integer"}
+_INSERT_NUMBERS = BulkInsert("point", {**_KEY, "recording_id": "integer", "lag_us": "bigint"}, _KEEP_FIRST, mostly_new=True)
+_OTHERS = {**_KEY, "text": "text", "recording_id": "integer", "tagset_id": "integer", "lag_us": "bigint"}
 _INSERT_PLACED = BulkInsert(
     "point",
-    {"channel_id": "integer", "at_us": "bigint", "n": "integer", "num": "double precision", "recording_id": "integer"},
+    {
+        "channel_id": "integer",
+        "at_us": "bigint",
+        "n": "integer",
+        "num": "double precision",
+        "recording_id": "integer",
+        "lag_us": "bigint",
+    },
     _KEEP_FIRST,
     mostly_new=True,
 )
 _INSERT_OTHERS = BulkInsert("point", _OTHERS, _KEEP_FIRST, mostly_new=True)
 _AGAIN = (
-    "INSERT INTO point (channel_id, at_us, n, num, text, recording_id, tagset_id) VALUES ($1, $2, $3, $4, $5, $6, $7)"
-    " ON CONFLICT (channel_id, at_us, n) DO NOTHING"
+    "INSERT INTO point (channel_id, at_us, n, num, text, recording_id, tagset_id, lag_us)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (channel_id, at_us, n) DO NOTHING"
 )
 _DIFFERING = (
     "SELECT g.i FROM unnest($1::integer[], $2::bigint[], $3::double precision[], $4::text[]) WITH ORDINALITY"
@@ -48,30 +56,34 @@ class Rows:
     def add(
         self,
         channel_id: int,
-        times_us: Iterable[int],
+        times_us: Sequence[int],
         numbers: Iterable[float | None],
         texts: Iterable[str | None] | None,
         recording_id: int | None,
         tagset_ids: Iterable[int | None] | None,
+        *,
+        arrived: int,
     ) -> None:
-        """Add points of one channel; texts and tag sets are None when no point has any."""
-        channel, recording = repeat(channel_id), repeat(recording_id)
+        """Add points of one channel; texts and tag sets are None when no point has any. `arrived` is the first one's number."""
+        channel, recording, lags = repeat(channel_id), repeat(recording_id), map(sub, count(arrived), times_us)
         if texts is None and tagset_ids is None:
-            self.numbers.extend(chain.from_iterable(zip(channel, times_us, numbers, recording)))  # noqa: B905 - endless repeats
+            self.numbers.extend(chain.from_iterable(zip(channel, times_us, numbers, recording, lags)))  # noqa: B905 - endless repeats
             return
-        columns = channel, times_us, numbers, texts or repeat(None), recording, tagset_ids or repeat(None)
+        columns = channel, times_us, numbers, texts or repeat(None), recording, tagset_ids or repeat(None), lags
         self.others.extend(chain.from_iterable(zip(*columns)))  # noqa: B905 - endless repeats
 
     def add_placed(
         self,
         channel_id: int,
-        times_us: Iterable[int],
+        times_us: Sequence[int],
         ns: Iterable[int],
         numbers: Iterable[float | None],
         recording_id: int | None,
+        *,
+        arrived: int,
     ) -> None:
         """Add numbers of one channel whose places within their instants are known."""
-        columns = repeat(channel_id), times_us, ns, numbers, repeat(recording_id)
+        columns = repeat(channel_id), times_us, ns, numbers, repeat(recording_id), map(sub, count(arrived), times_us)
         self.placed.extend(chain.from_iterable(zip(*columns)))  # noqa: B905 - endless repeats
 
     def __len__(self) -> int:
@@ -113,10 +125,10 @@ class Points:
 
 
 def _rows(flat: Sequence[Any], width: int) -> list[Row]:
-    """Return rows of channel, time, number, text, recording and tag set."""
+    """Return rows of channel, time, number, text, recording, tag set and lag."""
     rows = [flat[start : start + width] for start in range(0, len(flat), width)]
     if width == _INSERT_NUMBERS.width:
-        return [(channel_id, at_us, number, None, recording_id, None) for channel_id, at_us, number, recording_id in rows]
+        return [(channel_id, at_us, num, None, recording_id, None, lag) for channel_id, at_us, num, recording_id, lag in rows]
     return rows
 
 
@@ -129,7 +141,7 @@ async def _settle(tx: Tx, rows: Sequence[Row]) -> int:
 
 
 async def _settle_one(tx: Tx, row: Row) -> bool:
-    channel_id, at_us, num, text, recording_id, tagset_id = row
+    channel_id, at_us, num, text, recording_id, tagset_id, lag_us = row
     while True:
         kept = await tx.fetch(
             "SELECT num, text, n FROM point WHERE channel_id = $1 AND at_us = $2 ORDER BY n", channel_id, at_us
@@ -138,5 +150,5 @@ async def _settle_one(tx: Tx, row: Row) -> bool:
             return False
         n = kept[-1][2] + 1 if kept else 0
         # Another server on the same PostgreSQL may take this n first; its row is seen in the next round.
-        if await tx.execute(_AGAIN, channel_id, at_us, n, num, text, recording_id, tagset_id):
+        if await tx.execute(_AGAIN, channel_id, at_us, n, num, text, recording_id, tagset_id, lag_us):
             return True

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from core.signals.model import Sample, Span, StoredPoint
 from core.signals.rollups import WIDTHS_US
+from core.signals.stretches import EVERY, Stretch, Which
 from core.signals.values import decode
 from core.storage.tx import Row, Tx
 
@@ -14,18 +15,18 @@ IS_NUMBER = "(num IS NOT NULL OR text IN ('true', 'false'))"
 """Tells numbers and switches, which count as 1 and 0, from texts and objects."""
 _FIELDS = "at_us, channel_id, n, num, text, recording_id, tagset_id"
 _READ = (
-    f"SELECT {_FIELDS} FROM point WHERE channel_id = $1 AND at_us >= $2 AND (at_us, n) > ($2, $3) AND at_us < $4"  # noqa: S608
+    f"SELECT {_FIELDS} FROM point WHERE channel_id = $1 AND at_us >= $2 AND (at_us, n) > ($2, $3) AND at_us < $4{{0}}"  # noqa: S608
     " ORDER BY at_us, n LIMIT $5"
 )
 # The same for several series in one round trip, which is what counts on PostgreSQL.
 _READ_TOGETHER = f"""
-SELECT p.* FROM unnest($1::integer[], $2::bigint[], $3::integer[]) AS c(channel_id, at_us, n) CROSS JOIN LATERAL (
+SELECT p.* FROM unnest($1::integer[], $2::bigint[], $3::integer[], $4::bigint[]) AS c(channel_id, at_us, n, end_us)
+CROSS JOIN LATERAL (
   SELECT {_FIELDS} FROM point
-  WHERE channel_id = c.channel_id AND at_us >= c.at_us AND (at_us, n) > (c.at_us, c.n) AND at_us < $4
+  WHERE channel_id = c.channel_id AND at_us >= c.at_us AND (at_us, n) > (c.at_us, c.n) AND at_us < c.end_us{{0}}
   ORDER BY at_us, n LIMIT $5
 ) AS p ORDER BY p.at_us, p.channel_id, p.n LIMIT $5
 """  # noqa: S608 - constants
-_OF_RECORDING = " AND at_us < $4 AND recording_id = $6"
 _MOST_TOGETHER = 256
 _BEFORE = -1
 """Below every n."""
@@ -75,33 +76,45 @@ class Placed(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """Points to read: those of some channels in a range of time, which holds its start and not its end.
+    """Points to read.
 
     Attributes:
         channels: Slug and name by channel id.
-        recording_id: Recording to which the points belong; None for all.
+        stretches: What to read of them. No point is in two.
     """
 
     channels: Mapping[int, tuple[str, str]]
-    start_us: int
-    end_us: int
-    recording_id: int | None = None
+    stretches: Sequence[Stretch]
+
+    @classmethod
+    def between(cls, channels: Mapping[int, tuple[str, str]], start_us: int, end_us: int, which: Which = EVERY) -> Selection:
+        """Choose the same range of all channels."""
+        return cls(channels, [Stretch(channel_id, start_us, end_us, which) for channel_id in sorted(channels)])
+
+
+class _Begin(NamedTuple):
+    """A stretch, and the time and n after which its next points come."""
+
+    channel_id: int
+    at_us: int
+    n: int
+    stretch: Stretch
 
 
 async def read_page(tx: Tx, chosen: Selection, after: Place | None, limit: int) -> list[Placed]:
     """Return at most `limit` points, in their order, that come after a place.
 
-    Once there are enough points, further channels are read only up to the newest of them, so the work is about `limit` rows
-    for the first channels and little for the rest.
+    Once there are enough points, further stretches are read only up to the newest of them, so the work is about `limit` rows
+    for the first stretches and little for the rest.
     """
-    after = after or Place(chosen.start_us, _BEFORE, _BEFORE)
     rows: list[Row] = []
-    end_us = chosen.end_us
-    for part in _parts(sorted(chosen.channels), together=tx.dialect == "postgresql"):
-        rows += await _read(tx, [_begin(channel_id, after) for channel_id in part], end_us, limit, chosen.recording_id)
+    end_us: int | None = None
+    begins = [_begin(stretch, after) for stretch in chosen.stretches]
+    for part in _parts(begins, together=tx.dialect == "postgresql"):
+        rows += await _read(tx, part, end_us, limit)
         if len(rows) > limit:
             rows = sorted(rows, key=_place)[:limit]
-            end_us = min(end_us, rows[-1][0] + 1)
+            end_us = rows[-1][0] + 1
     rows.sort(key=_place)
     recordings = await _bodies(tx, "SELECT external_id FROM recording WHERE id = $1", {row[5] for row in rows})
     tags = await _bodies(tx, "SELECT body FROM tagset WHERE id = $1", {row[6] for row in rows})
@@ -124,31 +137,45 @@ def _place(row: Row) -> tuple[int, int, int]:
     return row[0], row[1], row[2]
 
 
-def _parts(channel_ids: list[int], *, together: bool) -> Iterator[list[int]]:
-    """Cut channels into parts to read at once: ever larger ones, since the first ones show how far the others matter."""
+def _parts(begins: list[_Begin], *, together: bool) -> Iterator[list[_Begin]]:
+    """Cut stretches into parts to read at once: ever larger ones, since the first ones show how far the others matter."""
     size, start = 1, 0
-    while start < len(channel_ids):
-        yield channel_ids[start : start + size]
-        start += size
+    while start < len(begins):
+        which = begins[start].stretch.which
+        stop = start + 1
+        while stop < min(len(begins), start + size) and begins[stop].stretch.which == which:
+            stop += 1
+        yield begins[start:stop]
+        start = stop
         size = min(size * 2, _MOST_TOGETHER) if together else 1
 
 
-def _begin(channel_id: int, after: Place) -> tuple[int, int, int]:
-    """Return a channel, and the time and n after which its points come after a place."""
+def _begin(stretch: Stretch, after: Place | None) -> _Begin:
+    """Return after what the points of a stretch come that come after a place."""
+    channel_id, start_us = stretch.channel_id, stretch.start_us
+    if after is None or after.at_us < start_us:
+        return _Begin(channel_id, start_us, _BEFORE, stretch)
     if channel_id < after.channel_id:
-        return channel_id, after.at_us + 1, _BEFORE
-    return channel_id, after.at_us, after.n if channel_id == after.channel_id else _BEFORE
+        return _Begin(channel_id, after.at_us + 1, _BEFORE, stretch)
+    return _Begin(channel_id, after.at_us, after.n if channel_id == after.channel_id else _BEFORE, stretch)
 
 
-async def _read(
-    tx: Tx, begins: Sequence[tuple[int, int, int]], end_us: int, limit: int, recording_id: int | None
-) -> Sequence[Row]:
-    more = () if recording_id is None else (recording_id,)
-    together = tx.dialect == "postgresql"
-    sql = _READ_TOGETHER if together else _READ
-    sql = sql if recording_id is None else sql.replace(" AND at_us < $4", _OF_RECORDING)
-    first = map(list, zip(*begins, strict=True)) if together else begins[0]
-    return await tx.fetch(sql, *first, end_us, limit, *more)
+async def _read(tx: Tx, begins: Sequence[_Begin], end_us: int | None, limit: int) -> Sequence[Row]:
+    """Return the next points of stretches that are alike but for channel and range, up to a time."""
+    which = begins[0].stretch.which
+    sql, more = which.sql(6), which.arguments
+    if tx.dialect == "postgresql":
+        channels, times, ns, stretches = zip(*begins, strict=True)
+        ends = [_end(stretch, end_us) for stretch in stretches]
+        sql = _READ_TOGETHER.format(sql)
+        return await tx.fetch(sql, list(channels), list(times), list(ns), ends, limit, *more)
+    channel_id, at_us, n, stretch = begins[0]
+    end = _end(stretch, end_us)
+    return await tx.fetch(_READ.format(sql), channel_id, at_us, n, end, limit, *more) if at_us < end else []
+
+
+def _end(stretch: Stretch, end_us: int | None) -> int:
+    return stretch.end_us if end_us is None else min(stretch.end_us, end_us)
 
 
 async def _bodies(tx: Tx, sql: str, ids: set[int | None]) -> dict[int | None, str]:

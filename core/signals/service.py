@@ -20,6 +20,8 @@ Reading
     latest(device_id, "V1") -> Latest | None;  latest_all(device_id) -> dict[name, Latest]      from memory
     await points(org_id, slugs=, channels=, start_us=, end_us=, limit=) -> list[StoredPoint]    oldest first
     select(org_id, slugs, channels, start_us, end_us) -> Selection;  await select_recording(row, ...)
+    on_selecting(kind, selector)                        says which points recordings of a kind have
+    await select_arrived(org_id, slugs, channels, first, until) -> Selection;  told     by order of arrival
     await page(selection, after, limit) -> list[Placed]     any number of points, page after page
     await uniform(channel_id, start_us, end_us, points) -> list[Sample]
     await envelope(channel_id, start_us, end_us, buckets) -> list[Span]
@@ -33,14 +35,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import structlog
 
 from core.kernel.clock import MICROSECONDS, Clock
 from core.kernel.errors import DomainError, NotFound
-from core.signals import aggregates, checks, removal, series, spans
+from core.signals import aggregates, arrivals, checks, removal, series, spans
+from core.signals.arrivals import Arrivals
 from core.signals.ingest import IngestJob
 from core.signals.model import (
     Channel,
@@ -61,6 +64,7 @@ from core.signals.pins import PinJob
 from core.signals.recordings import Recordings
 from core.signals.resolve import StaleError, upsert_channel, upsert_device
 from core.signals.store import Beside, Store
+from core.signals.stretches import Stretch, Which
 from core.signals.tables import RecordingRow
 from core.storage.database import Database
 from core.storage.tx import Job, Tx
@@ -72,6 +76,9 @@ _STALE_TRIES = 3
 _FIRST_US, _LAST_US = -(2**62), 2**62
 """Before and after every point."""
 
+Selector = Callable[[RecordingRow], Sequence[Stretch]]
+"""Returns where the points of a recording are; no point is in two stretches."""
+
 
 class Signals:
     """Devices, channels, points and latest values of all organisations."""
@@ -80,10 +87,11 @@ class Signals:
         self._database = database
         self._listeners = [publish]
         self._clock = clock
-        self._store = Store()
+        self._store = Store(Arrivals(clock))
         self._directory = self._store.directory
         self._connections: Counter[int] = Counter()
         self._deletion_watchers: dict[int, set[Callable[[], None]]] = {}
+        self._selectors: dict[str, Selector] = {}
         self._task: asyncio.Task[None] | None = None
         self.recordings = Recordings(database, clock, self._directory.recordings)
         self.numbers = Numbers(database, self._store, clock)
@@ -100,9 +108,16 @@ class Signals:
         """
         self._store.besides.append(beside)
 
+    def on_selecting(self, kind: str, selector: Selector) -> None:
+        """Let somebody say which points the recordings of a kind have."""
+        self._selectors[kind] = selector
+
     def _publish(self, events: Sequence[Event]) -> None:
         for listener in self._listeners:
             listener(events)
+        for event in events:
+            if isinstance(event, PointsWritten) and event.arrived is not None:
+                self._store.arrivals.tell(event.arrived + sum(len(column.values) for column in event.columns))
 
     def _count(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -409,7 +424,25 @@ class Signals:
     ) -> series.Selection:
         """Choose points to read by pages; None means all. Channels that come into being later are not among them."""
         chosen = self._directory.select(org_id, slugs, channels)
-        return series.Selection(chosen, _FIRST_US if start_us is None else start_us, _LAST_US if end_us is None else end_us)
+        return series.Selection.between(
+            chosen, _FIRST_US if start_us is None else start_us, _LAST_US if end_us is None else end_us
+        )
+
+    @property
+    def told(self) -> int:
+        """Number of arrival: all points with lower ones were published, and all others will be."""
+        return self._store.arrivals.told
+
+    async def select_arrived(
+        self, org_id: str, slugs: Sequence[str] | None, channels: Sequence[str] | None, first: int, until: int
+    ) -> series.Selection:
+        """Choose the stored points whose numbers of arrival are from `first` on and below `until`, whatever their times.
+
+        They are found for a week, which is `arrivals.KEPT_US`.
+        """
+        chosen = self._directory.select(org_id, slugs, channels)
+        stretches = await self._database.query(lambda tx: arrivals.since(tx, sorted(chosen), first, until))
+        return series.Selection(chosen, stretches)
 
     async def select_recording(
         self,
@@ -419,29 +452,34 @@ class Signals:
         start_us: int | None,
         end_us: int | None,
     ) -> series.Selection:
-        """Choose the points of a recording; of one to which none was ever assigned, those of its device and its time.
+        """Choose the points of a recording.
 
-        The stretch of time in which a recording has points is known, so nothing else of its channels is read.
+        Those of a kind that somebody selects are what that one says; see `on_selecting`. Of any other they are those that were
+        assigned to it, and of one to which none ever was, those of its device and its time. The stretch of time in which a
+        recording has points is known, so nothing else of its channels is read.
         """
-        chosen = self.select(recording.org_id, slugs, channels, start_us, end_us)
-        identity = recording.id or 0
-        stretches = await self._database.query(lambda tx: spans.of_recording(tx, identity))
-        if not stretches:
-            return self._while_recording(recording, chosen)
-        found = {channel_id: names for channel_id, names in chosen.channels.items() if channel_id in stretches}
-        start = min((stretches[channel_id][0] for channel_id in found), default=0)
-        end = max((stretches[channel_id][1] for channel_id in found), default=0)
-        return series.Selection(found, max(chosen.start_us, start), min(chosen.end_us, end), identity)
+        known = self._directory.select(recording.org_id, slugs, channels)
+        start, end = _FIRST_US if start_us is None else start_us, _LAST_US if end_us is None else end_us
+        all_of_it = await self._stretches_of(recording, known)
+        within = [stretch.within(start, end) for stretch in all_of_it if stretch.channel_id in known]
+        found = [stretch for stretch in within if stretch.start_us < stretch.end_us]
+        return series.Selection({stretch.channel_id: known[stretch.channel_id] for stretch in found}, found)
 
-    def _while_recording(self, recording: RecordingRow, chosen: series.Selection) -> series.Selection:
+    async def _stretches_of(self, recording: RecordingRow, known: Mapping[int, tuple[str, str]]) -> Sequence[Stretch]:
+        selector = self._selectors.get(recording.kind)
+        if selector is not None:
+            return selector(recording)
+        identity = recording.id or 0
+        assigned = await self._database.query(lambda tx: spans.of_recording(tx, identity))
+        if assigned:
+            return [Stretch(channel_id, *span, Which(identity)) for channel_id, span in assigned.items()]
         device = self._directory.get(recording.device_id or 0)
-        channels = {
-            channel_id: names
-            for channel_id, names in chosen.channels.items()
-            if recording.device_id is None or (device is not None and names[0] == device.slug)
-        }
         ended = self._clock.now_us() if recording.ended_us is None else recording.ended_us
-        return series.Selection(channels, max(chosen.start_us, recording.started_us), min(chosen.end_us, ended + 1))
+        return [
+            Stretch(channel_id, recording.started_us, ended + 1)
+            for channel_id, names in known.items()
+            if recording.device_id is None or (device is not None and names[0] == device.slug)
+        ]
 
     async def page(self, chosen: series.Selection, after: series.Place | None, limit: int) -> list[series.Placed]:
         """Return the next points of a selection after a place, at most `limit`; fewer only where there are no more."""
@@ -513,7 +551,9 @@ class Signals:
         while True:
             try:
                 await removal.finish_deletions(self._database)
-                await self.sweep(self._clock.now_us())
+                now = self._clock.now_us()
+                await self._database.submit(partial(arrivals.forget_before, before_us=now - arrivals.KEPT_US))
+                await self.sweep(now)
             except DomainError as error:
                 log.warning("housekeeping failed", error=error.message)
             await asyncio.sleep(_SWEEP_SECONDS)

@@ -1,4 +1,4 @@
-"""Where the points of recordings are: from when to when, for each recording and channel.
+"""Where the points of recordings are: from when to when, for each recording and channel. And where points lie that came late.
 
 A recording is read and judged by looking at these stretches only, however long its channels are. They are kept in whole minutes
 and only ever widen, so a batch writes one of them about once a minute.
@@ -16,25 +16,24 @@ GRAIN_US = 60 * MICROSECONDS
 MOST_REMEMBERED = 100_000
 
 Key = tuple[int, int]
-"""Recording, channel."""
+"""Recording, or time of arrival; channel."""
 Stretch = tuple[int, int]
 """From when, and before when."""
 Stretches = dict[Key, Stretch]
 
-_UPSERT = BulkInsert(
-    "recording_span",
-    {"recording_id": "integer", "channel_id": "integer", "start_us": "bigint", "end_us": "bigint"},
-    "ON CONFLICT (recording_id, channel_id) DO UPDATE SET"
-    " start_us = CASE WHEN excluded.start_us < recording_span.start_us THEN excluded.start_us ELSE recording_span.start_us END,"
-    " end_us = CASE WHEN excluded.end_us > recording_span.end_us THEN excluded.end_us ELSE recording_span.end_us END",
-)
-
 
 class Spans:
-    """The table of stretches, with those that were written lately in memory."""
+    """A table of stretches, with those that were written lately in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, table: str = "recording_span", key: str = "recording_id", kind: str = "integer") -> None:
         self._known: Stretches = {}
+        self._upsert = BulkInsert(
+            table,
+            {key: kind, "channel_id": "integer", "start_us": "bigint", "end_us": "bigint"},
+            f"ON CONFLICT ({key}, channel_id) DO UPDATE SET"
+            f" start_us = CASE WHEN excluded.start_us < {table}.start_us THEN excluded.start_us ELSE {table}.start_us END,"
+            f" end_us = CASE WHEN excluded.end_us > {table}.end_us THEN excluded.end_us ELSE {table}.end_us END",
+        )
 
     async def widen(self, tx: Tx, stretches: Stretches) -> None:
         """Write what goes beyond the rows that are known to be stored."""
@@ -43,7 +42,7 @@ class Spans:
             known = self._known.get(key)
             if known is None or stretch[0] < known[0] or known[1] < stretch[1]:
                 flat += (*key, *stretch)
-        await _UPSERT.execute(tx, flat)
+        await self._upsert.execute(tx, flat)
 
     def remember(self, stretches: Stretches) -> None:
         """Note what is committed."""
@@ -53,10 +52,10 @@ class Spans:
             self._known[key] = _joined(self._known.get(key), stretch)
 
 
-def add(stretches: Stretches, recording_id: int, channel_id: int, times_us: Sequence[int]) -> None:
+def add(stretches: Stretches, key_id: int, channel_id: int, times_us: Sequence[int]) -> None:
     """Add the points of a column to what is gathered of a batch."""
     start, end = min(times_us) // GRAIN_US * GRAIN_US, (max(times_us) // GRAIN_US + 1) * GRAIN_US
-    key = recording_id, channel_id
+    key = key_id, channel_id
     stretches[key] = _joined(stretches.get(key), (start, end))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from core.signals.arrivals import Arrivals
 from core.signals.directory import Directory
 from core.signals.model import PointsWritten
 from core.signals.points import Points
@@ -21,10 +22,12 @@ nothing else, may run twice, and changes nothing but the database."""
 class Store:
     """The memory of what is known, and the tables of what was measured."""
 
+    arrivals: Arrivals
     directory: Directory = field(default_factory=Directory)
     points: Points = field(default_factory=Points)
     rollups: Rollups = field(default_factory=Rollups)
     spans: Spans = field(default_factory=Spans)
+    late: Spans = field(default_factory=lambda: Spans("late_span", "bucket_us", "bigint"))
     besides: list[Beside] = field(default_factory=list[Beside])
 
     async def write_beside(self, tx: Tx, written: PointsWritten) -> tuple[object, ...]:

@@ -7,44 +7,20 @@ as are wanted, whatever their rate; where there is nothing, the next point is lo
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from core.kernel.clock import MICROSECONDS
 from core.signals.series import IS_NUMBER
+from core.signals.stretches import Stretch
 from core.storage.database import Database
 from core.storage.tx import Row, Tx
 
 _WHERE = f"FROM point WHERE channel_id = $1 AND at_us >= $2 AND at_us < $3 AND {IS_NUMBER}"
-_WINDOW = f"SELECT at_us, n, channel_id, num, text {_WHERE} {{0}} ORDER BY at_us, n LIMIT $4"
-_FIRST = f"SELECT at_us {_WHERE} {{0}} ORDER BY at_us LIMIT $4"
-_OF_RECORDING = "AND recording_id = $5"
-_UNASSIGNED = "AND (recording_id IS NULL OR recording_id NOT IN (SELECT id FROM recording WHERE kind = 'experiment'))"
+_WINDOW = f"SELECT at_us, n, channel_id, num, text {_WHERE}{{0}} ORDER BY at_us, n LIMIT $4"
+_FIRST = f"SELECT at_us {_WHERE}{{0}} ORDER BY at_us LIMIT $4"
 _MOST_AT_ONCE = 2**62
 
 SweptPoint = tuple[int, int, int, float]
 """Time, n, channel and value."""
-
-
-class Stretch(NamedTuple):
-    """Points of a channel in a range, which holds its start and not its end.
-
-    Attributes:
-        recording_id: Recording to which they belong; None for any.
-        unassigned: Leaves out those that belong to an experiment.
-    """
-
-    channel_id: int
-    start_us: int
-    end_us: int
-    recording_id: int | None = None
-    unassigned: bool = False
-
-    async def fetch(self, tx: Tx, sql: str, start_us: int, end_us: int, limit: int) -> Sequence[Row]:
-        """Run a statement of this module over the part of the stretch that lies in a range."""
-        arguments = self.channel_id, max(self.start_us, start_us), min(self.end_us, end_us), limit
-        if self.recording_id is not None:
-            return await tx.fetch(sql.format(_OF_RECORDING), *arguments, self.recording_id)
-        return await tx.fetch(sql.format(_UNASSIGNED if self.unassigned else ""), *arguments)
 
 
 class Sweep:
@@ -81,7 +57,7 @@ class Sweep:
         most = self._most if until - self._at > 1 else _MOST_AT_ONCE
         rows: list[Row] = []
         for stretch in self._within(self._at, until):
-            rows += await stretch.fetch(tx, _WINDOW, self._at, until, most + 1 - len(rows))
+            rows += await _fetch(tx, stretch, _WINDOW, self._at, until, most + 1 - len(rows))
             if len(rows) > most:
                 return None
         rows.sort(key=_place)
@@ -91,12 +67,18 @@ class Sweep:
         """Return the time of the first point that is not before a time."""
         found = self._end
         for stretch in self._within(after, self._end):
-            rows = await stretch.fetch(tx, _FIRST, after, found, 1)
+            rows = await _fetch(tx, stretch, _FIRST, after, found, 1)
             found = rows[0][0] if rows else found
         return found
 
     def _within(self, start: int, end: int) -> Iterator[Stretch]:
         return (stretch for stretch in self._stretches if stretch.start_us < end and stretch.end_us > start)
+
+
+async def _fetch(tx: Tx, stretch: Stretch, sql: str, start_us: int, end_us: int, limit: int) -> Sequence[Row]:
+    """Run a statement over the part of a stretch that lies in a range."""
+    channel_id, start, end, which = stretch.within(start_us, end_us)
+    return await tx.fetch(sql.format(which.sql(5)), channel_id, start, end, limit, *which.arguments)
 
 
 def _place(row: Row) -> tuple[int, int, int]:

@@ -85,7 +85,8 @@ class TagSetRow(SQLModel, table=True):
 
 
 # The rest is only ever touched by plain statements, so it has no classes. Channels of points are not foreign keys: the check
-# would cost a seek for each point, and channels are only deleted after their points.
+# would cost a seek for each point, and channels are only deleted after their points. `lag_us` is from a point's own time to the
+# number of its arrival.
 point = Table(
     "point",
     SQLModel.metadata,
@@ -96,6 +97,7 @@ point = Table(
     Column("text", Text, nullable=True),
     Column("recording_id", Integer, nullable=True),
     Column("tagset_id", Integer, nullable=True),
+    Column("lag_us", BigInteger, nullable=True),
     sqlite_with_rowid=False,
     postgresql_partition_by="RANGE (at_us)",
 )
@@ -120,6 +122,16 @@ recording_span = Table(
     Column("start_us", BigInteger, nullable=False),
     Column("end_us", BigInteger, nullable=False),
     Index("ix_recording_span_channel", "channel_id"),
+    sqlite_with_rowid=False,
+)
+
+late_span = Table(
+    "late_span",
+    SQLModel.metadata,
+    Column("bucket_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("channel_id", Integer, primary_key=True, autoincrement=False),
+    Column("start_us", BigInteger, nullable=False),
+    Column("end_us", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
 

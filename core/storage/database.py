@@ -26,6 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from core.kernel.settings import Storage
+from core.storage import schema
 from core.storage.errors import storage_errors
 from core.storage.revisions import current_revision, head_revision
 from core.storage.sqlite import SqliteLane, SqliteReaders, orm_connection, use_wal
@@ -144,14 +145,15 @@ class Database:
         Raises:
             Unavailable: Storage failed; the schema is as it was.
         """
-        if await self.current_revision() == self.head_revision():
+        revision = await self.current_revision()
+        if revision is None and self.path:
+            await self._change_schema(schema.create)
+            revision = await self.current_revision()
+        if revision == self.head_revision():
             return
         from core.storage import migrate  # noqa: PLC0415 - loading Alembic takes a third of the start
 
-        async with self._exclusive():
-            with storage_errors():
-                async with self._writing_engine().begin() as connection:
-                    await connection.run_sync(migrate.upgrade)
+        await self._change_schema(migrate.upgrade)
 
     async def current_revision(self) -> str | None:
         """Return the revision of the schema; None when it was never migrated."""
@@ -162,6 +164,12 @@ class Database:
     def head_revision(self) -> str:
         """Return the newest revision that this program knows."""
         return head_revision()
+
+    async def _change_schema(self, change: Callable[[Connection], None]) -> None:
+        async with self._exclusive():
+            with storage_errors():
+                async with self._writing_engine().begin() as connection:
+                    await connection.run_sync(change)
 
     def _exclusive(self) -> AbstractAsyncContextManager[Any]:
         return self._write_lock if self.path else nullcontext()

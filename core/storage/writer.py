@@ -7,6 +7,7 @@ Sharing a commit lifts the cap without weakening the promise: acknowledged means
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +25,11 @@ MOST_WAITING = 4096
 """Jobs that may wait; the next one is refused, so that a slow disk cannot eat the memory."""
 MOST_TOGETHER = 512
 """Jobs in one transaction; bounds how long the first of them waits for the last."""
+GATHER_TURNS = 6
+GATHER_SECONDS = 0.002
+GATHER_ROWS = 512
+"""How long a group waits for company: until so many turns of the loop in a row have brought none, at most so long, and not at
+all once so many rows wait, since a batch is better stored while the next one is being read."""
 MOST_ROWS_WAITING = 1_000_000
 MOST_ROWS_TOGETHER = 100_000
 """The same bounds in rows, for jobs that say how many they bring."""
@@ -104,9 +110,19 @@ class Writer:
             if self._wait_seconds and not self._closing:
                 await asyncio.sleep(self._wait_seconds)
             while self._waiting:
+                await self._gather()
                 await self._commit_some()
             if self._closing:
                 return
+
+    async def _gather(self) -> None:
+        """Let in the writes that are already on their way through the loop; a commit costs as much as several of them."""
+        until = time.perf_counter() + GATHER_SECONDS
+        turns_left = GATHER_TURNS
+        while turns_left and self._rows < GATHER_ROWS and time.perf_counter() < until and not self._closing:
+            waiting = len(self._waiting)
+            await asyncio.sleep(0)
+            turns_left = GATHER_TURNS if len(self._waiting) > waiting else turns_left - 1
 
     def _take(self) -> list[Entry]:
         """Take the jobs of the next group, at least one."""

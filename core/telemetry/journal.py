@@ -1,9 +1,8 @@
 """The order in which points arrived, of organisations that somebody watches, so that readers resume without a hole.
 
-Storage keeps points by their own times, which say nothing about arrival. Here the last batches wait for readers: references to
-the columns that were written, bounded by points for each organisation and over all. A reader is a place in a journal and holds
-nothing else, so a slow one costs no memory; when its place is forgotten it has lagged. Journals are fed by the live bus, whose
-cursors they use, so they are the same on every replica of a shared bus.
+Here the last batches wait for readers: references to the columns that were written, bounded by points for each organisation and
+over all. A reader is a place in a journal and holds nothing else, so a slow one costs no memory; when its place is forgotten it
+reads what it missed from storage. Journals are fed by the live bus, whose cursors they use.
 """
 
 from __future__ import annotations
@@ -14,8 +13,6 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from core.kernel.clock import Clock
-from core.kernel.errors import InvalidArgument
 from core.live.events import EventBus, Lagged, Policy
 from core.signals.model import Column, PointsWritten
 from core.signals.topics import points_topic
@@ -39,29 +36,17 @@ class Position(NamedTuple):
     cursor: int
     done: int = 0
 
-    def token(self, at_ms: int) -> str:
-        """Return the cursor of a client who has all that arrived before a time."""
-        return f"{self.cursor}-{self.done}-{at_ms}"
-
-
-def parse_token(token: str) -> tuple[Position, int]:
-    """Return the position of a client's cursor, and the time before which the client has all that arrived, in milliseconds.
-
-    Raises:
-        InvalidArgument: It is no cursor.
-    """
-    parts = token.split("-")
-    if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):  # noqa: PLR2004 - as in `token`
-        raise InvalidArgument("invalid cursor", field="cursor")
-    cursor, done, at_ms = map(int, parts)
-    return Position(cursor, done), at_ms
-
 
 class Batch(NamedTuple):
-    """Points that arrived together at a time; `weight` is how many points they count for."""
+    """Points that arrived together.
+
+    Attributes:
+        arrived: Number of the first point, by which storage finds it; None for points that were only told.
+        weight: How many points they count for.
+    """
 
     cursor: int
-    at_us: int
+    arrived: int | None
     columns: Sequence[Column]
     points: int
     weight: int
@@ -92,8 +77,7 @@ class Journal:
         self.weight = 0
         self.readers: set[asyncio.Event] = set()
         self.closed = False
-        for cursor, event in self._source.drain():
-            self._take(cursor, event)
+        self.catch_up()
         self._task = asyncio.create_task(self._follow(), name="points-journal")
 
     async def close(self) -> None:
@@ -101,12 +85,18 @@ class Journal:
         self._source.close()
         await asyncio.gather(self._task, return_exceptions=True)
 
+    def catch_up(self) -> None:
+        """Take what was told up to this moment."""
+        for cursor, event in self._source.drain():
+            self._take(cursor, event)
+
     def after(self, position: Position) -> Batch | None:
         """Return the batch that comes after a position, or the one within which it is; None when there is none yet.
 
         Raises:
             ForgottenError: It is not known any more.
         """
+        self.catch_up()
         batches = self._batches
         if position.done:
             index = bisect_left(batches, position.cursor, key=_cursor)
@@ -136,7 +126,7 @@ class Journal:
 
     def _take(self, cursor: int, event: object) -> None:
         if isinstance(event, PointsWritten):
-            batch = _batch(cursor, self._journals.clock.now_us(), event)
+            batch = _batch(cursor, event)
             self._batches.append(batch)
             self.weight += batch.weight
         elif isinstance(event, Lagged):
@@ -156,9 +146,8 @@ class Journal:
 class Journals:
     """The journals of all organisations that are watched."""
 
-    def __init__(self, bus: EventBus, clock: Clock) -> None:
+    def __init__(self, bus: EventBus) -> None:
         self.bus = bus
-        self.clock = clock
         self._by_org: dict[str, Journal] = {}
         self._endings: set[asyncio.Task[None]] = set()
 
@@ -198,11 +187,11 @@ def _cursor(batch: Batch) -> int:
     return batch.cursor
 
 
-def _batch(cursor: int, at_us: int, event: PointsWritten) -> Batch:
+def _batch(cursor: int, event: PointsWritten) -> Batch:
     points = weight = 0
     for column in event.columns:
         points += len(column.values)
         weight += len(column.values)
         if not all_numbers(column.values):
             weight += len(to_json(column.values)) // _BYTES_OF_A_POINT
-    return Batch(cursor, at_us, event.columns, points, weight)
+    return Batch(cursor, event.arrived, event.columns, points, weight)

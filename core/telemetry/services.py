@@ -59,12 +59,13 @@ def services(found: Foundations) -> list[tuple[DescService, object]]:
         shell=found.settings.stream.execute,
         limited=found.settings.rate_limits == "on",
     )
+    subscribe = SubscribeService(signals, bus, credentials, clock, found.settings.stream.resume_hours)
     return [
         (ingest_pb.desc().services[0], IngestService(signals, clock, found.settings.quotas, quotas)),
         (query_pb.desc().services[0], QueryService(signals, clock)),
         (export_pb.desc().services[0], ExportService(signals, clock)),
         (replay_pb.desc().services[0], ReplayService(signals, bus, clock)),
-        (subscribe_pb.desc().services[0], SubscribeService(signals, bus, credentials, clock)),
+        (subscribe_pb.desc().services[0], subscribe),
         (keys_pb.desc().services[0], KeyService(database, credentials, quotas, clock)),
         (pairing_pb.desc().services[0], PairingService(database, credentials, signals, found.limiter, clock)),
         (sign_in_pb.desc().services[0], SignInService(found.identity, grants, tokens, bus, found.limiter, found.settings)),

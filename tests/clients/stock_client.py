@@ -19,7 +19,7 @@ def columns(ingest_pb2: Any, seq: int, metric: str, values: list[float]) -> Any:
 
 
 def main(stubs: str, address: str, key: str) -> None:
-    """Register, make a board, work its pins, send columns and print what came back."""
+    """Register, make a board, work its pins, send columns, plan, and print what came back."""
     sys.path[0] = stubs
 
     grpc = import_module("grpc")
@@ -27,6 +27,8 @@ def main(stubs: str, address: str, key: str) -> None:
     boards_pb2, boards_pb2_grpc = stub("busbar.maker.v1.boards")
     pins_pb2, pins_pb2_grpc = stub("busbar.maker.v1.pins")
     ingest_pb2, ingest_pb2_grpc = stub("busbar.telemetry.v1.ingest")
+    projects_pb2, projects_pb2_grpc = stub("busbar.plans.v1.projects")
+    plans_pb2, plans_pb2_grpc = stub("busbar.plans.v1.plans")
 
     with grpc.insecure_channel(address) as channel:
         auth = auth_pb2_grpc.AuthServiceStub(channel)
@@ -53,6 +55,13 @@ def main(stubs: str, address: str, key: str) -> None:
             for answer in ingest.IngestColumns(iter(batches), metadata=[("x-api-key", key)], timeout=20)
         ]
 
+        projects = projects_pb2_grpc.ProjectServiceStub(channel)
+        project = projects.CreateProject(projects_pb2.CreateProjectRequest(name="Rig"), metadata=as_user, timeout=20)
+        plans = plans_pb2_grpc.PlanServiceStub(channel)
+        plans.CreatePlan(plans_pb2.CreatePlanRequest(project_id=project.id, name="parser"), metadata=as_user, timeout=20)
+        asked = plans_pb2.ListPlansRequest(project_id=[project.id])
+        listed = [plan.name for plan in plans.ListPlans(asked, metadata=as_user, timeout=20).plans]
+
         refusals = {}
         wrong = pins_pb2.ReadPinRequest(board_id=board.id, pin_index=300)
         foreign = pins_pb2.ReadPinRequest(board_id="brd-of-nobody", pin_index=3)
@@ -62,7 +71,7 @@ def main(stubs: str, address: str, key: str) -> None:
             except grpc.RpcError as error:
                 refusals[name] = explain(error)
     pin = [written.seq, written.updated_by, read.value.number_value, read.text]
-    print(json.dumps({"pin": pin, "columns": acknowledged, "refusals": refusals}))  # noqa: T201 - the test reads it
+    print(json.dumps({"pin": pin, "columns": acknowledged, "plans": listed, "refusals": refusals}))  # noqa: T201 - the test reads it
 
 
 def stub(name: str) -> tuple[Any, Any]:

@@ -17,6 +17,13 @@ from tests.conftest import Person, Running
 MODERN = "2026-07-28"
 ERAS = pytest.mark.parametrize(("mode", "version"), [("legacy", "2025-11-25"), (MODERN, MODERN), ("auto", MODERN)])
 
+READING = {"plans_diff", "plans_list", "plans_run_status"}
+DESTROYING = {"plans_rewind"}
+PLANS = READING | {
+    "plans_apply", "plans_apply_to_project", "plans_create", "plans_load_context", "plans_load_project", "plans_reject",
+    "plans_rewind", "plans_tell", "plans_undo_rewind",
+}  # fmt: skip
+
 
 @asynccontextmanager
 async def connected(busbar: Running, key: str, mode: str, path: str = "/mcp") -> AsyncGenerator[Client]:
@@ -50,6 +57,44 @@ async def test_an_agent_finds_a_board_writes_a_pin_and_reads_it(
     assert read.structured_content is not None
     assert read.structured_content == written.structured_content
     assert (read.structured_content["value"], read.structured_content["updatedBy"]) == (21.5, "mcp")
+
+
+@ERAS
+async def test_an_agent_plans_and_rewinds_with_a_key_for_that(busbar: Running, alice: Person, mode: str, version: str) -> None:
+    key = await busbar.key(alice, CredentialKind.AGENT_KEY, "plans:read", "plans:write")
+    project = await busbar.client("grpc", alice.session).call("plans.ProjectService.CreateProject", name="Rig")
+    async with connected(busbar, key, mode, "/mcp?toolsets=plans") as client:
+        assert client.protocol_version == version
+        tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+        assert set(tools) == PLANS - {"plans_tell"}
+        hints = {name: tool.annotations for name, tool in tools.items() if tool.annotations is not None}
+        assert {name for name, said in hints.items() if said.read_only_hint} == READING
+        assert {name for name, said in hints.items() if said.destructive_hint} == DESTROYING
+        made = await client.call_tool("plans_create", {"projectId": project.id, "name": "parser"})
+        assert made.structured_content is not None
+        main = {"planId": made.structured_content["id"], "branch": "main"}
+        note = {"contextType": "note", "name": "n", "body": "b"}
+        loaded = await client.call_tool("plans_load_context", {**main, "items": [note]})
+        listed = await client.call_tool("plans_list", {"projectId": [project.id]})
+        diff = await client.call_tool("plans_diff", {**main, "plain": True})
+        undone = await client.call_tool("plans_undo_rewind", main)
+        told = await client.call_tool("plans_tell", {**main, "prompt": "go"})
+    assert [result.is_error for result in (loaded, listed, diff)] == [False] * 3
+    assert listed.structured_content is not None
+    assert [plan["name"] for plan in listed.structured_content["plans"]] == ["parser"]
+    assert (undone.is_error, told.is_error) == (True, True)
+    assert told.content[0].model_dump()["text"] == "insufficient scope: plans:run required"
+
+
+async def test_a_key_that_reads_sees_the_tools_of_plans_that_read(busbar: Running, alice: Person) -> None:
+    scopes = ["plans:read", "plans:write", "plans:run"]
+    body = {"name": "k", "scopes": scopes, "readOnly": True}
+    issued = await busbar.http(authorization=f"Bearer {alice.session}").post("/api/mcp/keys", json=body)
+    assert issued.status_code == 201, issued.text
+    every = await busbar.key(alice, CredentialKind.AGENT_KEY, *scopes)
+    for key, names in ((issued.json()["key"], READING), (every, PLANS)):
+        async with connected(busbar, key, MODERN, "/mcp?toolsets=plans") as client:
+            assert {tool.name for tool in (await client.list_tools()).tools} == names
 
 
 @ERAS

@@ -35,7 +35,7 @@ def stubs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-async def test_stock_stubs_register_work_a_board_send_columns_and_read_refusals(
+async def test_stock_stubs_register_work_a_board_send_columns_plan_and_read_refusals(
     busbar: Running, alice: Person, stubs: Path
 ) -> None:
     key = await busbar.key(alice, CredentialKind.TELEMETRY_KEY, "write")
@@ -48,6 +48,7 @@ async def test_stock_stubs_register_work_a_board_send_columns_and_read_refusals(
     assert client.returncode == 0, err.decode()
     said = json.loads(out)
     assert said["pin"] == [1, "user", 21.5, "21.5"]
+    assert said["plans"] == ["parser"]
     assert said["columns"] == [[1, 3, 3, False], [2, 1, 0, True], [3, 1, 1, False]]
     refusals = said["refusals"]
     assert {name: refusal["code"] for name, refusal in refusals.items()} == {

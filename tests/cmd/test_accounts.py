@@ -25,6 +25,11 @@ def test_a_key_made_while_the_server_runs_works_at_once(serve: Serve, run: Run, 
     assert answer.status_code == 200
     assert answer.json()["org_id"] == made["org_id"]
     assert sorted(answer.json()["scopes"]) == ["read", "write"]
+    made = run("key", "create", "--data", data, "--kind", "maker", "--scopes", "plans:read,plans:run", "--json").json
+    listing = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    with httpx.Client(base_url=server.ready["http"], headers={"authorization": f"Bearer {made['key']}"}) as client:
+        tools = client.post("/mcp", json=listing, headers={"accept": "application/json"}).json()["result"]["tools"]
+    assert {tool["name"] for tool in tools} == {"plans_diff", "plans_list", "plans_run_status", "plans_tell"}
 
 
 @pytest.mark.parametrize(("kind", "prefix"), [("telemetry", "plx_"), ("maker", "plnx_"), ("lab", "wm_")])

@@ -21,6 +21,7 @@ from gen.busbar.maker.v1.boards_pb import ListBoardsRequest
 from gen.busbar.maker.v1.boards_pb_grpc import BoardServiceClient
 from gen.google.api.annotations_pb import ext_http
 from tests import provider
+from tests.faults import planning
 from tests.faults.process import ServerProcess, prepare, serving
 from tests.maker.checkout import SECRET as CHECKOUT_SECRET
 from tests.maker.checkout import CheckoutServer, checkout_server
@@ -111,7 +112,7 @@ class Outside:
     @property
     def secrets(self) -> set[str]:
         """What they know."""
-        return {provider.KEY, CHECKOUT_SECRET, BROKER_PASSWORD}
+        return {provider.KEY, CHECKOUT_SECRET, BROKER_PASSWORD, planning.OWN_KEY}
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of a server that uses them."""
@@ -221,6 +222,7 @@ async def look_again(told: Told, server: ServerProcess) -> None:
     """Ask for everything that there is to see."""
     paths = [*LATER, *shown(told.named)]
     assert {"/api/mcp/calls", "/api/me/sales", f"/api/projects/{told.named['project_id']}/pins"} <= set(paths)
+    assert {f"/plans/{told.named['plan_id']}/main/{name}" for name in ("convo", "settings", "runs/latest")} <= set(paths)
     for path in paths:
         told.hear(await told.http.get(path))
     async with grpc.aio.insecure_channel(server.grpc) as channel:
@@ -248,12 +250,15 @@ async def test_no_secret_is_kept_logged_or_shown_again(tmp_path: Path) -> None:
             await http.get("/api/auth/verify-key", headers={"x-api-key": account.telemetry_key})
             await live(told)
             await make(told, server, others)
+            await planning.sign_in(told, data / "mail")
+            await planning.plan(told, others.models)
             await look_again(told, server)
         assert leaked(told, "\n".join(told.later).encode()) == []
         # Killed, so that the write-ahead log is still there.
         await server.kill()
-    assert len(told.secrets) == len(PASSWORDS) + 16
-    files = [path for path in data.rglob("*") if path.is_file()]
+    assert len(told.secrets) == len(PASSWORDS) + 24
+    # Mails are the one thing that has a pin in it: without a mail server they lie beside the database.
+    files = [path for path in data.rglob("*") if path.is_file() and path.suffix != ".eml"]
     assert any(path.name.endswith("-wal") for path in files)
     assert {path.name: leaked(told, path.read_bytes()) for path in files} == {path.name: [] for path in files}
     assert b'"call"' in server.log

@@ -124,3 +124,12 @@ def test_what_only_reads_is_told_from_what_may_change_something() -> None:
     """
     rpcs = serve(service(MESSAGES, rules), lambda request, _call: request)
     assert [rpc.mutates for rpc in rpcs] == [False, True, False, True]
+
+
+def test_what_a_scope_for_reading_opens_changes_nothing_whatever_its_method() -> None:
+    options = 'option (google.api.http) = {post: "/%s"}; option (busbar.api.v1.access) = {scope: "%s"};'
+    rpc = f"rpc %s(Ask) returns (Answer) {{ {options} }}"
+    scopes = {"Search": "things:read", "Write": "things:write", "Any": "read"}
+    source = MESSAGES + SERVICE % ("MAKER", "\n".join(rpc % (name, name, scope) for name, scope in scopes.items()))
+    rpcs = serve(compile_proto(source).services[0], lambda request, _call: request)
+    assert [rpc.mutates for rpc in rpcs] == [False, True, False]

@@ -19,7 +19,7 @@ from core.lab.conditions import Condition
 from core.lab.rule_trial import MOST_FIRINGS, Trial
 from core.signals.model import Column, Value
 from core.signals.series import Selection
-from core.signals.sweep import Stretch
+from core.signals.stretches import Stretch
 from gen.busbar.api.v1.options_pb import CredentialKind
 from tests.conftest import Person, Running
 from tests.doors import camel
@@ -259,7 +259,7 @@ def test_a_trial_finds_what_a_simple_reading_finds(
         every = [*points, (99, 9.9)]
         await bench.signals.write("org", [Column(slug, "m", [at_us for at_us, _ in every], [value for _, value in every])])
         channel = bench.channel(slug, "m").id
-        stored = await bench.signals.page(Selection({channel: ("", "")}, 0, 50), None, 1000)
+        stored = await bench.signals.page(Selection.between({channel: ("", "")}, 0, 50), None, 1000)
         sweep = bench.signals.numbers.sweep([Stretch(channel, 0, 50)], page)
         found = await rule_trial.run(sweep, Trial(condition, cooldown))
         numbers = [(placed.point.at_us, placed.point.value) for placed in stored if placed.point.value != "text"]

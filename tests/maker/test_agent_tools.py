@@ -44,9 +44,9 @@ def grantable() -> list[str]:
 
 
 def needed() -> set[str]:
-    """Return the scopes that rpcs of the area ask for."""
-    found = {option(method, ext_access).scope for method in methods() if method.parent.type_name.startswith("busbar.maker.")}
-    return found - {""}
+    """Return the scopes that rpcs ask for of those areas whose agents come with such keys."""
+    areas = ("busbar.maker.", "busbar.plans.")
+    return {option(method, ext_access).scope for method in methods() if method.parent.type_name.startswith(areas)} - {""}
 
 
 async def listed(busbar: Running, key: str, toolset: str = "") -> dict[str, Any]:

@@ -325,7 +325,7 @@ CASES = [pytest.param(part, name, id=name) for part in PARTS for name in part.rp
 
 def empty_world(cast: Cast) -> World:
     """Return a world without things: a scene has its own."""
-    return World(cast.busbar, cast.people["owner"], cast.people["eve"], "", "", "", {}, {})
+    return World(cast.busbar, cast.people["owner"], cast.people["eve"], "", "", "", {}, {}, {})
 
 
 async def fields_for(cast: Cast, name: str, ids: Ids, role: str) -> Ids:

@@ -224,6 +224,18 @@ async def test_a_row_whose_worker_vanished_is_taken_by_another_once_the_lease_en
     assert row.attempts == 1
 
 
+async def test_a_row_waits_for_the_lease_of_its_own_kind_and_for_no_slower_one(bench: Bench) -> None:
+    (row_id,), (slow_id,) = await bench.enqueue(), await bench.enqueue(kind="mail")
+    handlers = {"webhook": Handler(Recorder(), 5), "mail": Handler(Recorder(), 600)}
+    vanished = OutboxWorker(bench.database, bench.outbox, handlers, clock=bench.clock)
+    assert len(await vanished._take(2)) == 2
+    bench.later(10.001)
+    again = await vanished._take(2)
+    assert [delivery.id for delivery, _ in again] == [row_id]
+    bench.later(600)
+    assert {delivery.id for delivery, _ in await vanished._take(2)} == {row_id, slow_id}
+
+
 async def test_an_outcome_that_comes_after_the_lease_changes_nothing(bench: Bench) -> None:
     (row_id,) = await bench.enqueue()
     late, quick = bench.worker(Recorder(AttemptFailed("late"))), bench.worker(Recorder())

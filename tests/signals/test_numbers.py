@@ -19,7 +19,7 @@ from core.signals.numbers import Number
 from core.signals.point_ids import PointKey, pack, unpack
 from core.signals.points import InstantTakenError
 from core.signals.rollups import WIDTHS_US
-from core.signals.sweep import Stretch
+from core.signals.stretches import Stretch
 from core.storage.tx import Tx
 from tests.signals.conftest import NOW_US, Bench
 

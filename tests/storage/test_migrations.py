@@ -15,9 +15,11 @@ from sqlalchemy import Connection
 from sqlmodel import SQLModel
 
 from core.kernel.settings import Storage
+from core.storage import schema
 from core.storage.database import Database
 from core.storage.migrate import upgrade
 from tools.migration import load_tables
+from tools.schema import history, script
 
 START = """
 import asyncio, sys
@@ -53,6 +55,24 @@ async def test_the_migrated_schema_is_what_the_tables_say(empty_url: str) -> Non
     assert await database.current_revision() == database.head_revision()
     async with database.engine.connect() as connection:
         assert await connection.run_sync(differences) == []
+    await database.stop()
+
+
+def test_the_schema_of_empty_files_is_written_down_as_the_history_makes_it() -> None:
+    assert schema.SCRIPT.read_text() == history(), "run `make gen`"
+
+
+@pytest.mark.parametrize("written_at", ["0018", "head"])
+async def test_an_empty_file_gets_the_schema_that_the_history_makes_whatever_was_written_down(
+    written_at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "SCRIPT", tmp_path / "schema.sql")
+    schema.SCRIPT.write_text(history(written_at))
+    database = Database(f"sqlite:///{tmp_path / 'busbar.db'}", Storage())
+    await database.start()
+    await database.migrate()
+    async with database.engine.connect() as connection:
+        assert await connection.run_sync(script) == history()
     await database.stop()
 
 

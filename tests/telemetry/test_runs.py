@@ -91,7 +91,7 @@ async def test_a_run_needs_no_source_and_no_start(device: httpx.AsyncClient) -> 
 @pytest.mark.parametrize("form", ["key", "session"])
 async def test_a_run_tells_who_started_it(busbar: Running, alice: Person, form: str) -> None:
     key = alice.session if form == "session" else await busbar.key(alice, CredentialKind.TELEMETRY_KEY)
-    run = (await busbar.client("rest", key).call("RunService.CreateRun", name="Mine")).run
+    run = (await busbar.client("rest", key).call("telemetry.RunService.CreateRun", name="Mine")).run
     assert run.created_by
     assert (run.created_by == alice.id) is (form == "session")
 
@@ -299,9 +299,11 @@ async def test_a_recording_is_started_and_stopped_at_every_door(
     await send(device, 20)
     client = busbar.client(door, await busbar.key(alice, CredentialKind.TELEMETRY_KEY, "write", "read"))
     run = (
-        await client.call("RunService.CreateRun", name="Soak", source_id="rig-1", started_at=START, pass_criteria=[COOL])
+        await client.call(
+            "telemetry.RunService.CreateRun", name="Soak", source_id="rig-1", started_at=START, pass_criteria=[COOL]
+        )
     ).run
-    stopped = (await client.call("RunService.UpdateRun", run_id=run.id, status="completed", ended_at=LATER)).run
+    stopped = (await client.call("telemetry.RunService.UpdateRun", run_id=run.id, status="completed", ended_at=LATER)).run
     assert (stopped.status, stopped.test_result.passed) == ("completed", True)
     listed = (await client.call("SessionService.ListSessions")).sessions
     assert [(session.session_id, session.status) for session in listed] == [(run.id, "completed")]

@@ -59,7 +59,8 @@ class ExportTelemetryRequest(Message[_ExportTelemetryRequestFields]):
             ```
         recording:
             Id of a session, run or other recording whose points to export. One to which no point was ever assigned stands for the
-            points of its source between its start and its end.
+            points of its source between its start and its end. An experiment has the points that the lab lists for it: those assigned
+            to it, and those of linked metrics and pins while it was the last started of those that ran; here with texts among them.
 
             ```proto
             string recording = 5;

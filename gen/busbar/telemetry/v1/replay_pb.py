@@ -37,7 +37,7 @@ class ReplayRecordingRequest(Message[_ReplayRecordingRequestFields]):
 
     Attributes:
         recording_id:
-            Id of the recording.
+            Id of the recording; an experiment of the lab has the points that ExportTelemetry says.
 
             ```proto
             string recording_id = 1;

@@ -91,13 +91,13 @@ class SubscribeTelemetryResponse(Message[_SubscribeTelemetryResponseFields]):
             string cursor = 1;
             ```
         points:
-            Points in the order of arrival; empty where only the cursor moved on.
+            Points in the order of arrival, or of their times where they are read from storage; empty where only the cursor moved on.
 
             ```proto
             repeated busbar.telemetry.v1.StoredPoint points = 2;
             ```
         lagged:
-            Points before this message are missed: they are forgotten here, and stored.
+            Points before this message are missed: they arrived too long ago to be told. Those that are stored can be queried.
 
             ```proto
             bool lagged = 3;
@@ -260,7 +260,7 @@ class ArrivedPoints(Message[_ArrivedPointsFields]):
             string cursor = 1;
             ```
         points:
-            Points in the order of arrival; empty where only the cursor moved on.
+            Points in the order of arrival, or of their times where they are read from storage; empty where only the cursor moved on.
 
             ```proto
             repeated busbar.telemetry.v1.StoredPoint points = 2;
@@ -286,7 +286,7 @@ _MissedPointsFields: TypeAlias = Literal["cursor", "from_ms", "to_ms"]
 
 class MissedPoints(Message[_MissedPointsFields]):
     """
-    Points before this frame are missed: they are forgotten here, and stored.
+    Points before this frame are missed: they arrived too long ago to be told. Those that are stored can be queried.
 
     ```proto
     message busbar.telemetry.v1.MissedPoints

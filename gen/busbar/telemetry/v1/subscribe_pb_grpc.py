@@ -27,7 +27,8 @@ class SubscribeServiceService:
     """
     def subscribe_telemetry(self, request: SubscribeTelemetryRequest, context: aio.ServicerContext) -> AsyncIterator[SubscribeTelemetryResponse]:
         """
-        Streams points in the order in which they arrive. The first message comes at once and has no points: it tells the cursor
+        Streams points in the order in which they arrive, but for those that are read from storage after a long break, which come
+        first and in the order of their times. The first message comes at once and has no points: it tells the cursor
         of the beginning, or that the reader lagged. After a break the stream goes on after `cursor`; browsers do so by themselves.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
@@ -90,7 +91,8 @@ class SubscribeServiceClient:
         compression: Compression | None = None,
     ) -> aio.UnaryStreamCall[SubscribeTelemetryRequest, SubscribeTelemetryResponse]:
         """
-        Streams points in the order in which they arrive. The first message comes at once and has no points: it tells the cursor
+        Streams points in the order in which they arrive, but for those that are read from storage after a long break, which come
+        first and in the order of their times. The first message comes at once and has no points: it tells the cursor
         of the beginning, or that the reader lagged. After a break the stream goes on after `cursor`; browsers do so by themselves.
         """
         return self._subscribe_telemetry(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
@@ -117,7 +119,8 @@ class SubscribeServiceServiceSync:
     """
     def subscribe_telemetry(self, request: SubscribeTelemetryRequest, context: ServicerContext) -> Iterator[SubscribeTelemetryResponse]:
         """
-        Streams points in the order in which they arrive. The first message comes at once and has no points: it tells the cursor
+        Streams points in the order in which they arrive, but for those that are read from storage after a long break, which come
+        first and in the order of their times. The first message comes at once and has no points: it tells the cursor
         of the beginning, or that the reader lagged. After a break the stream goes on after `cursor`; browsers do so by themselves.
         """
         context.set_code(StatusCode.UNIMPLEMENTED)
@@ -180,7 +183,8 @@ class SubscribeServiceClientSync:
         compression: Compression | None = None,
     ) -> _CallIterator[SubscribeTelemetryResponse]:
         """
-        Streams points in the order in which they arrive. The first message comes at once and has no points: it tells the cursor
+        Streams points in the order in which they arrive, but for those that are read from storage after a long break, which come
+        first and in the order of their times. The first message comes at once and has no points: it tells the cursor
         of the beginning, or that the reader lagged. After a break the stream goes on after `cursor`; browsers do so by themselves.
         """
         return self._subscribe_telemetry(request, timeout=timeout, metadata=metadata, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression)
