@@ -26,7 +26,8 @@ VERSION = "2.2.1"
 EMAIL, USER_NAME, ORG_NAME = "local-admin@plandex.ai", "Local Admin", "Local Org"
 FINAL = frozenset({"finished", "error", "aborted"})
 SILENCE_SECONDS = 16.0
-TIME = r"[A-Z][a-z]{2} [A-Z][a-z]{2} \d{1,2}, \d{4} \| \d{1,2}:\d\d:\d\d[ap]m UTC"
+DAYS, MONTHS = "Mon|Tue|Wed|Thu|Fri|Sat|Sun", "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
+TIME = rf"({DAYS}) ({MONTHS}) [1-3]?\d, \d{{4}} \| 1?\d:[0-5]\d:[0-5]\d[ap]m UTC"
 HEADER = re.compile(rf"📝 Update (?P<sha>[0-9a-f]+) \| {TIME}")
 
 
@@ -359,7 +360,7 @@ class CommandLine:
         """Do what the original does before it starts a run: it needs a pack that asks for no key."""
         await self.config()
         settings = await self.settings()
-        await self.read("GET", "/org_user_config", dict.fromkeys(("promptedClaudeMax", "useClaudeSubscription"), bool))
+        await self.read("GET", "/org_user_config", shapes.ORG_USER_CONFIG)
         await self.update()
         _require_keyless(settings)
 
@@ -450,7 +451,12 @@ class CommandLine:
 
     async def apply(self) -> str:
         """Write the pending files, then have them marked as applied; returns the commit message."""
+        await self.config()
         state = await self.state()
+        # Who commits names the changes by these.
+        described = {one["convoMessageId"] for one in state["convoMessageDescriptions"]}
+        for results in state["planResult"]["fileResultsByPath"].values():
+            assert described.issuperset(one["convoMessageId"] for one in results)
         for path, text in state["currentPlanFiles"]["files"].items():
             target = self.folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -481,6 +487,8 @@ class CommandLine:
             assert matched, f"no header of an entry: {header!r}"
             entries.append((matched["sha"], message))
         assert [sha for sha, _ in entries] == found["shas"]
+        assert all(re.fullmatch(r"[0-9a-f]{7,40}", sha) for sha in found["shas"])
+        assert len(set(found["shas"])) == len(found["shas"])
         return entries
 
     async def rewind(self, sha: str) -> str:

@@ -77,6 +77,7 @@ def _scalar(value: Any, shape: Any, path: str) -> None:
 
 ORG = {"id": UUID, "name": str, "isTrial": bool, "autoAddDomainUsers": bool, "integratedModelsMode?": bool}
 SESSION = {"userId": UUID, "token": UUID, "email": str, "userName": str, "orgs": [ORG], "isLocalMode": bool}
+ORG_USER_CONFIG = {"promptedClaudeMax": bool, "useClaudeSubscription": bool, "claudeSubscriptionCooldownStartedAt": TIME}
 PLAN_CONFIG = {
     "autoMode": str,
     "editor": str,
