@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from adapters.dev_model import edits
 from adapters.dev_model.directives import Directive, directives, seconds_to_sleep, ticked, titled
 
 NAME = "dev-plan"
@@ -20,7 +21,6 @@ FINISH = "<PlandexFinish/>"
 
 _TASK = re.compile(r"^Task: \*\*(.+)\*\*\s*$", re.MULTILINE)
 _BEGUN = re.compile(r"### BEGINNING OF YOUR REPLY ###\n(.*)\n### END OF THE BEGINNING ###", re.DOTALL)
-_CHANGE = re.compile(r"<Change>\n(.*)\n</Change>", re.DOTALL)
 _UPDATE = re.compile(r"^(?:[-*] )?Update (.+)$", re.MULTILINE)
 _LANGUAGES = {"py": "python", "js": "javascript", "ts": "typescript", "md": "markdown", "sh": "bash", "yml": "yaml"}
 _SUMMARY = 200
@@ -133,11 +133,14 @@ def _choose_files(asked: Asked) -> list[Step]:
     return [f"The request names files.\n\n### Categories\n\n- What the request names\n\n### Files\n\n{listed}\n\n{FINISH}\n"]
 
 
+def _build(asked: Asked) -> list[Step]:
+    # Where a pack has nobody who writes whole files, the builder does.
+    writes_whole = "<PlandexReplacements>" not in asked.system
+    return _write_whole(asked) if writes_whole else [edits.replacements(asked.prompt)]
+
+
 def _write_whole(asked: Asked) -> list[Step]:
-    change = _CHANGE.search(asked.prompt)
-    lines = change[1].split("\n") if change else []
-    kept = "\n".join(line for line in lines if "... existing code ..." not in line)
-    return [f"<PlandexWholeFile>\n{kept}\n</PlandexWholeFile>\n"]
+    return [edits.whole_file(asked.prompt)]
 
 
 def _commit(asked: Asked) -> list[Step]:
@@ -176,7 +179,7 @@ _ROLES: Mapping[str, Callable[[Asked], list[Step]]] = {
     "coder": _code,
     "architect": _choose_files,
     "summarizer": _summarize,
-    "builder": _write_whole,
+    "builder": _build,
     "whole-file-builder": _write_whole,
     "names": lambda _asked: [NAME],
     "commit-messages": _commit,

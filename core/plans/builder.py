@@ -23,7 +23,8 @@ from core.plans.replacements import result_for
 from core.plans.run_changes import held_change
 from core.plans.state import PlanState
 from core.plans.store import Change, PlanStore
-from core.plans.whole_file import CannotWrite, WholeFiles
+from core.plans.writers import Writers
+from core.plans.writing import CannotWrite, Wanted
 from gen.busbar.plans.v1.changes_pb import PlanFileResult
 from gen.busbar.plans.v1.conversation_pb import ConvoMessageDescription, Operation
 
@@ -102,10 +103,10 @@ def unbuilt(state: PlanState) -> list[tuple[ConvoMessageDescription, list[Operat
 class Builder:
     """Builds for one run, one build after the other."""
 
-    def __init__(self, store: PlanStore, run: ActiveRun, writer: WholeFiles, clock: Clock) -> None:
+    def __init__(self, store: PlanStore, run: ActiveRun, writers: Writers, clock: Clock) -> None:
         self._store = store
         self._run = run
-        self._writer = writer
+        self._writers = writers
         self._clock = clock
         self._wanted = False
         self._task: asyncio.Task[None] | None = None
@@ -201,7 +202,8 @@ class Builder:
         async def progress(tokens: int) -> None:
             await self._run.feed.tell(messages.building(path, tokens))
 
-        return await self._writer.write(path, old or "", operation, merged.reason, progress)
+        wanted = Wanted(path, old or "", operation.description, operation.content, merged.reason)
+        return await self._writers.write(wanted, progress)
 
     async def _operate(self, draft: Draft, step: Step) -> None:
         """Move, remove or reset a file."""

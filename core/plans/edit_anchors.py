@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from core.plans.edit_lines import indent_of, same
+from core.plans.edit_rivals import ends, reading, readings
+
 _LARGEST_LOSS = 20
 """Lines of the original, besides three for each new one, that a segment may replace; more looks like a wrong anchor."""
+
+_LARGEST_REMOVAL = 2_000
+"""Lines of the original among which a segment may leave some out."""
 
 
 @dataclass(slots=True)
@@ -42,7 +48,7 @@ def place(old: list[str], position: int, segment: Segment, kind: str) -> Placed 
         segment.reference_indent is not None and _is_blank(old[placed.end :])
     )
     # A reference that stands for nothing is only untidy, unless the anchor might be meant to be another.
-    if idle and sum(_same(line, anchor) for line in old) > 1:
+    if idle and sum(same(line, anchor) for line in old) > 1:
         return f"a reference beside {anchor.strip()!r} would stand for nothing"
     return placed
 
@@ -50,21 +56,56 @@ def place(old: list[str], position: int, segment: Segment, kind: str) -> Placed 
 def _placed(old: list[str], position: int, segment: Segment, kind: str) -> Placed | str:
     lines = _trimmed(segment.lines)
     adds = kind in ("add", "append", "prepend")
+    if kind == "remove":
+        cut = _removal(old, position, lines)
+        if cut is not None:
+            return cut
     first, begin = _run_from(old, position, lines)
     if begin == -1:
         return (
             _without_first(old, position, segment, lines) if adds else f"the line {lines[0].strip()!r} is not in the original"
         )
     places = _places(old, position, lines, first)
-    if len(places) > 1:
+    if len(places) > 1 and adds:
         places = [at for at in places if _end_of_insertion(old, at + first, lines[first:]) is not None]
     if len(places) != 1:
-        return f"the line {lines[0].strip()!r} fits in several places"
+        return _several(lines[0])
     begin = places[0]
     inserted = begin + first if first == len(lines) else _end_of_insertion(old, begin + first, lines[first:])
-    if inserted is not None:
-        return Placed(begin, inserted, lines)
-    return _insertion(old, begin, first, lines) if adds else _replacement(old, begin, first, segment, lines, kind)
+    if adds:
+        return Placed(begin, inserted, lines) if inserted is not None else _insertion(old, begin, first, lines)
+    placed = Placed(begin, inserted, lines) if inserted is not None else _replacement(old, begin, first, segment, lines, kind)
+    if isinstance(placed, str):
+        return placed
+    return _several(lines[0]) if _has_rival(old, position, placed, inserts=inserted is not None) else placed
+
+
+def _removal(old: list[str], position: int, lines: list[str]) -> Placed | str | None:
+    """Place lines that have nothing new among them and only leave others out; None where they leave none out."""
+    found = readings(old, position, lines, _LARGEST_REMOVAL)
+    if found is None:
+        return _several(lines[0])
+    cuts = [one for one in found if one.shared == len(lines) > 1]
+    if all(one.end - one.start == one.shared for one in cuts):
+        return None
+    return Placed(cuts[0].start, cuts[0].end, lines) if len(cuts) == 1 else _several(lines[0])
+
+
+def _has_rival(old: list[str], position: int, placed: Placed, *, inserts: bool) -> bool:
+    """Whether another stretch has as many lines in common with a segment as the one that it was put in the place of.
+
+    What begins where it does but ends elsewhere was weighed when its end was looked for, unless it only inserts.
+    """
+    lines = placed.lines
+    mine = reading(old, placed.start, placed.end, lines)
+    found = readings(old, position, lines, 3 * len(lines) + _LARGEST_LOSS)
+    return found is None or any(
+        one.shared >= mine.shared and (one.start != mine.start or (inserts and one.end != mine.end)) for one in found
+    )
+
+
+def _several(line: str) -> str:
+    return f"the line {line.strip()!r} fits in several places"
 
 
 def _replacement(old: list[str], begin: int, first: int, segment: Segment, lines: list[str], kind: str) -> Placed | str:
@@ -72,7 +113,9 @@ def _replacement(old: list[str], begin: int, first: int, segment: Segment, lines
     end = _end(old, begin, first, segment, lines)
     if isinstance(end, str):
         return end
-    if kind != "remove" and end - begin - len(lines) > 2 * len(lines) + _LARGEST_LOSS:
+    if same(old[end - 1], lines[-1]) and end not in ends(old, begin, lines):
+        return f"the lines from {lines[0].strip()!r} to {lines[-1].strip()!r} are not of one block"
+    if kind != "remove" and end - begin > 3 * len(lines) + _LARGEST_LOSS:
         return f"the segment at {lines[0].strip()!r} would replace too much"
     return Placed(begin, end, lines)
 
@@ -82,7 +125,7 @@ def _end_of_insertion(old: list[str], at: int, rest: list[str]) -> int | None:
     while at < len(old) and not old[at].strip():
         at += 1
     for size in range(min(len(rest), len(old) - at), 0, -1):
-        if rest[-size].strip() and all(map(_same, old[at : at + size], rest[-size:])):
+        if rest[-size].strip() and all(map(same, old[at : at + size], rest[-size:])):
             return at + size
     return None
 
@@ -90,8 +133,11 @@ def _end_of_insertion(old: list[str], at: int, rest: list[str]) -> int | None:
 def _insertion(old: list[str], begin: int, first: int, lines: list[str]) -> Placed | str:
     """Place lines that are added behind an anchor and have none behind them."""
     start = begin + first
+    follows = next((line for line in old[start:] if line.strip()), "")
+    if follows and same(follows, next(line for line in lines[first:] if line.strip())):
+        return f"empty lines before {follows.strip()!r} are not in the edit"
     says_something = any(character.isalnum() for character in lines[-1])
-    if says_something and any(_same(line, lines[-1]) for line in old[start:]):
+    if says_something and any(same(line, lines[-1]) for line in old[start:]):
         return f"the line {lines[-1].strip()!r} does not follow upon {lines[first - 1].strip()!r} in the original"
     return Placed(begin, start, lines)
 
@@ -99,42 +145,42 @@ def _insertion(old: list[str], begin: int, first: int, lines: list[str]) -> Plac
 def _end(old: list[str], begin: int, first: int, segment: Segment, lines: list[str]) -> int | str:
     """Return the line of the original behind what a segment replaces."""
     start = begin + first
-    ends = [at for at in range(start, len(old)) if _same(old[at], lines[-1])]
-    if ends:
-        chosen = _nearest_end(old, begin, start, ends, lines, first)
+    found = [at for at in range(start, len(old)) if same(old[at], lines[-1])]
+    if found:
+        chosen = _nearest_end(old, begin, start, found, lines, first)
         return chosen if isinstance(chosen, str) else chosen + 1
     if _is_blank(old[start:]):
         return len(old)
     return _block_end(old, begin, segment, lines)
 
 
-def _nearest_end(old: list[str], begin: int, start: int, ends: list[int], lines: list[str], first: int) -> int | str:
+def _nearest_end(old: list[str], begin: int, start: int, found: list[int], lines: list[str], first: int) -> int | str:
     """Return the end anchor that belongs to a beginning, of several that read alike."""
-    nearest = ends[0]
-    indent = _indent(lines[0])
+    nearest = found[0]
+    indent = indent_of(lines[0])
     between = [line for line in old[begin + 1 : nearest] if line.strip()]
-    closes = _indent(lines[-1]) <= indent and all(_indent(line) > indent for line in between)
-    if len(ends) == 1 or closes:
+    closes = indent_of(lines[-1]) <= indent and all(indent_of(line) > indent for line in between)
+    if len(found) == 1 or closes:
         return nearest
-    lowest = min(indent, _indent(lines[-1]))
-    if any(line.strip() and _indent(line) < lowest for line in old[nearest + 1 : ends[1]]):
+    lowest = min(indent, indent_of(lines[-1]))
+    if any(line.strip() and indent_of(line) < lowest for line in old[nearest + 1 : found[1]]):
         return nearest
     rest = lines[first:]
-    lengths = {at: _run_back(old, start, at, rest) for at in ends}
+    lengths = {at: _run_back(old, start, at, rest) for at in found}
     longest = max(lengths.values())
     best = [at for at, length in lengths.items() if length == longest]
-    return best[0] if len(best) == 1 else f"the line {lines[-1].strip()!r} fits in several places"
+    return best[0] if len(best) == 1 else _several(lines[-1])
 
 
 def _block_end(old: list[str], begin: int, segment: Segment, lines: list[str]) -> int | str:
     """Return where the indented block ends that a segment begins with, for a segment that holds the whole of the new block."""
-    indent = _indent(lines[0])
-    whole = all(not line.strip() or _indent(line) > indent for line in lines[1:])
+    indent = indent_of(lines[0])
+    whole = all(not line.strip() or indent_of(line) > indent for line in lines[1:])
     beyond = segment.reference_indent is None or segment.reference_indent <= indent
     if not (lines[0].rstrip().endswith(":") and whole and beyond):
         return f"the line {lines[-1].strip()!r} is not in the original"
     end = begin + 1
-    while end < len(old) and (not old[end].strip() or _indent(old[end]) > indent):
+    while end < len(old) and (not old[end].strip() or indent_of(old[end]) > indent):
         end += 1
     while not old[end - 1].strip():
         end -= 1
@@ -143,12 +189,12 @@ def _block_end(old: list[str], begin: int, segment: Segment, lines: list[str]) -
 
 def _without_first(old: list[str], position: int, segment: Segment, lines: list[str]) -> Placed | str:
     """Place lines that are added and whose first is new: before their last ones, or at an edge of the file."""
-    ends = [at for at in range(position, len(old)) if _same(old[at], lines[-1])]
-    if not ends and segment.reference_indent is None:
+    found = [at for at in range(position, len(old)) if same(old[at], lines[-1])]
+    if not found and segment.reference_indent is None:
         return Placed(len(old), len(old), segment.lines)
-    if not ends and not segment.follows_reference:
+    if not found and not segment.follows_reference:
         return Placed(position, position, segment.lines)
-    lengths = {at: _run_back(old, position, at, lines) for at in ends}
+    lengths = {at: _run_back(old, position, at, lines) for at in found}
     longest = max(lengths.values(), default=0)
     best = [at for at, length in lengths.items() if length == longest]
     if len(best) != 1:
@@ -161,7 +207,7 @@ def _run_from(old: list[str], position: int, lines: list[str]) -> tuple[int, int
     best, where = 0, -1
     for at in range(position, len(old)):
         size = 0
-        while size < len(lines) and at + size < len(old) and _same(old[at + size], lines[size]):
+        while size < len(lines) and at + size < len(old) and same(old[at + size], lines[size]):
             size += 1
         if size > best:
             best, where = size, at
@@ -180,7 +226,7 @@ def _places(old: list[str], position: int, lines: list[str], size: int) -> list[
 def _run_back(old: list[str], start: int, end: int, lines: list[str]) -> int:
     """Return how many lines at the end of a segment the original has up to a line."""
     size = 0
-    while size < len(lines) and end - size >= start and _same(old[end - size], lines[-1 - size]):
+    while size < len(lines) and end - size >= start and same(old[end - size], lines[-1 - size]):
         size += 1
     while size and not lines[-size].strip():
         size -= 1
@@ -199,11 +245,3 @@ def _trimmed(lines: list[str]) -> list[str]:
 
 def _is_blank(lines: list[str]) -> bool:
     return not any(line.strip() for line in lines)
-
-
-def _same(one: str, other: str) -> bool:
-    return one.rstrip() == other.rstrip()
-
-
-def _indent(line: str) -> int:
-    return len(line) - len(line.lstrip())

@@ -76,6 +76,8 @@ def merge(original: str | None, block: str, description: str, path: str) -> str 
     merged = _joined(old, lines, only)
     if isinstance(merged, NeedsWholeFile):
         return merged
+    if only == "remove" and merged == old:
+        return NeedsWholeFile("the edit would remove nothing")
     text = _like(original, merged)
     if is_valid(path, original) and not is_valid(path, text):
         return NeedsWholeFile(f"the merged text is not valid {PurePosixPath(path).suffix[1:]}")

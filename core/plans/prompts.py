@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from core.plans.writing import Wanted
 from gen.busbar.plans.v1.conversation_pb import Subtask
 
 FINISH = "<PlandexFinish/>"
@@ -241,6 +242,40 @@ An engineer was given a task and wrote a reply. Decide whether the task is finis
 that the task describes has been written in this reply or in earlier ones. It is not finished when the reply says that
 something is left, ends in the middle of something, or leaves out part of the description. Do not judge quality."""
 
+_BUILDER = """\
+You are given a file, and a change of it that another engineer has described. In the change, comments that contain
+`... existing code ...` stand for parts of the file that stay as they are. The change could not be put in by rule, because
+it is not certain where it belongs. Find out where it does, and say which lines of the file give way to which others.
+
+First say in a few sentences what the change is meant to do, and where it belongs. Then give a verdict:
+
+<PlandexVerdict>replacements</PlandexVerdict>
+
+and the replacements, in the order in which they stand in the file:
+
+<PlandexReplacements>
+<Replacement>
+<Old>
+whole lines of the file
+</Old>
+<New>
+the lines that take their place
+</New>
+</Replacement>
+</PlandexReplacements>
+
+- Each tag stands on a line of its own. Between them is nothing but lines of the file: no fences of backticks, no numbers.
+- The lines in `<Old>` are copied from the file, to the last blank at their beginning. They must occur exactly once in it:
+  take in neighbouring lines until they do, and repeat those in `<New>`. Replacements do not overlap.
+- To add lines, repeat in `<New>` the old lines with the new ones between or beside them. To remove lines, leave them out.
+- Make all of the change, and nothing beyond it. Where it is not clear where a part belongs, choose the place that makes
+  working code.
+- Keep each replacement small. Never write a comment that stands for existing code.
+
+If the change touches most of the file, or cannot be said in this way, give the other verdict and write no replacements:
+
+<PlandexVerdict>whole-file</PlandexVerdict>"""
+
 _WHOLE_FILE = """\
 You are given a file, and a change of it that another engineer has described. In the change, comments that contain
 `... existing code ...` stand for parts of the file that stay as they are. Write the whole new file with the change made.
@@ -296,6 +331,11 @@ def commit_messages() -> str:
 def auto_continue() -> str:
     """Return the instructions for telling whether a task is finished."""
     return _CONTINUE
+
+
+def builder() -> str:
+    """Return the instructions for saying which lines of a file a change replaces."""
+    return _BUILDER
 
 
 def whole_file() -> str:
@@ -389,13 +429,18 @@ def for_summary(earlier: str, conversation: str) -> str:
     return f"{before}The conversation:\n\n{conversation}"
 
 
-def for_whole_file(path: str, original: str, description: str, block: str, why: str) -> str:
-    """Return the request for a changed file."""
+def for_edit(wanted: Wanted) -> str:
+    """Return the request for a changed file, or for what changes in it."""
     return "\n\n".join(
         [
-            f"The file `{path}`:\n\n<Original>\n{original}\n</Original>",
-            f"What the engineer says of the change:\n\n{description}",
-            f"The change:\n\n<Change>\n{block}\n</Change>",
-            f"It could not be made by rule: {why}",
+            f"The file `{wanted.path}`:\n\n<Original>\n{wanted.original}\n</Original>",
+            f"What the engineer says of the change:\n\n{wanted.description}",
+            f"The change:\n\n<Change>\n{wanted.block}\n</Change>",
+            f"It could not be made by rule: {wanted.why}",
         ]
     )
+
+
+def for_another_try(fault: str) -> str:
+    """Return the request to give an answer anew."""
+    return f"This answer cannot be used: {fault}. Answer again, whole, in the same form."

@@ -22,7 +22,7 @@ from core.plans.run_tables import PlanRunRow
 from core.plans.run_usage import read_usage
 from core.plans.stream_messages import start, text_of, without_nul
 from core.plans.tell import Tell
-from core.plans.whole_file import WholeFiles
+from core.plans.writers import Writers
 from gen.busbar.plans.v1.contexts_pb import LoadContextParams, LoadContextResponse
 from gen.busbar.plans.v1.runs_pb import (
     AutoLoadContextRequest,
@@ -182,7 +182,7 @@ class RunService:
     async def _carry_out_build(self, run: ActiveRun) -> None:
         parts = self._parts
         models = await parts.models(run, await parts.state(run))
-        builder = Builder(parts.store, run, WholeFiles(models), parts.clock)
+        builder = Builder(parts.store, run, Writers(models), parts.clock)
         await parts.log.set_status(run.held.branch_id, "building")
         builder.begin()
         try:

@@ -30,7 +30,7 @@ from core.plans.stages import CONTEXT, IMPLEMENTATION, TASKS, Stage, current_tas
 from core.plans.state import PlanState
 from core.plans.summarizing import Summarizer
 from core.plans.tables import PlanRow
-from core.plans.whole_file import WholeFiles
+from core.plans.writers import Writers
 from gen.busbar.plans.v1.conversation_pb import ConvoMessageFlags, CurrentStage, Subtask
 from gen.busbar.plans.v1.runs_pb import TellRequest
 
@@ -81,7 +81,7 @@ class Tell:
             raise RunFailed("continue_no_messages", 400, "No messages yet. Can't continue plan.")
         models = await parts.models(run, state)
         models.require("planner", *([] if request.is_chat_only else ["coder"]))
-        builder = Builder(parts.store, run, WholeFiles(models), parts.clock)
+        builder = Builder(parts.store, run, Writers(models), parts.clock)
         summarizer = Summarizer(parts, run, models)
         naming = asyncio.create_task(self._name(run, models), name="plan-run-name")
         try:

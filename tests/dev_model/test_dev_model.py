@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -17,11 +18,16 @@ from core.kernel.errors import Unavailable
 from core.kernel.http import AddressPolicy
 from core.kernel.settings import Outgoing, PlanModels, Settings
 from core.models.endpoints import Endpoints
+from core.plans import prompts
 from core.plans.completion import RoleModels
 from core.plans.own_models import own_packs
 from core.plans.packs import Stock
 from core.plans.questions import Function, Message, Parameter
+from core.plans.replacing import put_in
+from core.plans.replacing import read as read_replacements
 from core.plans.reply_parser import Reply, ReplyParser
+from core.plans.whole_file import extract
+from core.plans.writing import Wanted
 
 PLANNING = ("system", "Plan. Write tasks so:\n\n### Tasks\n\n1. Title\n")
 PROMPT = "Please:\nwrite src/a.py: print(1)\\nprint(2)\nremove b.txt\nwrite src/a.py: two\nand look at `c.py`"
@@ -105,6 +111,18 @@ def test_the_small_roles_answer_by_rule() -> None:
     assert said("summarizer", "x" * 300) == "Summary: " + "x" * 200
     change = "<Change>\na\n# ... existing code ...\nb\n</Change>"
     assert said("whole-file-builder", change) == "<PlandexWholeFile>\na\nb\n</PlandexWholeFile>\n"
+
+
+def test_a_builder_replaces_from_the_first_line_of_a_change_to_its_last() -> None:
+    system = ("system", prompts.builder())
+    wanted = Wanted("a.txt", "one\ntwo\nthree\ntwo\n", "", "# ... existing code ...\none\n1.5\ntwo\n", "it is not certain")
+    pieces = read_replacements(said("builder", prompts.for_edit(wanted), system))
+    assert pieces is not None
+    assert put_in(wanted.original, pieces) == "one\n1.5\ntwo\nthree\ntwo\n"
+    unclear = replace(wanted, block="two\nnew\nthree\n")
+    assert read_replacements(said("builder", prompts.for_edit(unclear), system)) is None
+    whole = said("builder", prompts.for_edit(unclear), ("system", prompts.whole_file()))
+    assert extract(whole, unclear.original) == "one\ntwo\nthree\ntwo\nnew\n"
 
 
 @pytest.fixture

@@ -95,6 +95,7 @@ class Script(RoleModels):
             "coder": [code()],
             "architect": ["### Files\n- `a.txt`\n"],
             "summarizer": ["Summary: all is well"],
+            "builder": ["<PlandexVerdict>whole-file</PlandexVerdict>"],
         }
         self.answers: dict[str, Any] = {
             "names": {"planName": "write a"},

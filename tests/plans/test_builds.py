@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from core.kernel.errors import AlreadyExists, NotFound
+from core.kernel.errors import AlreadyExists, NotFound, Unavailable
 from core.plans.current import current_files, current_state, invalidate
 from core.plans.run_tables import PlanRunRow
 from core.plans.whole_file import extract
@@ -103,8 +103,53 @@ async def test_an_edit_that_fits_nowhere_is_written_whole_by_a_model(bench: Benc
     assert EDIT in asked
 
 
+REPLACED = """\
+It belongs where two is.
+
+<PlandexVerdict>replacements</PlandexVerdict>
+
+<PlandexReplacements>
+<Replacement>
+<Old>
+two
+</Old>
+<New>
+2
+</New>
+</Replacement>
+</PlandexReplacements>
+"""
+
+
+async def test_an_edit_that_fits_nowhere_is_made_by_replacements_of_the_builder(bench: Bench) -> None:
+    await bench.desk.load("a.py", OLD)
+    pad = "I think. " * 40
+    bench.script.says["builder"] = [[pad, REPLACED]]
+    await bench.described(block("a.py", EDIT, "Type: replace"), block("b.txt", "fine\n"))
+    messages = await collected(bench.build())
+    assert kinds(messages)[-1] == "finished"
+    assert current_files(await bench.state()).files == {"a.py": "one\n2\nthree\n", "b.txt": "fine\n"}
+    assert bench.script.prompts("whole-file-builder") == []
+    (asked,) = bench.script.prompts("builder")
+    assert OLD in asked
+    assert EDIT in asked
+    told = [m.build_info for m in flat(messages) if m.build_info is not None and m.build_info.path == "a.py"]
+    assert len(pad) // 4 in [info.num_tokens for info in told]
+    assert told[-1].finished
+
+
+async def test_a_builder_that_nobody_can_ask_is_no_reason_not_to_build(bench: Bench) -> None:
+    await bench.desk.load("a.py", OLD)
+    bench.script.says["builder"] = [[Unavailable("no provider")]]
+    bench.script.says["whole-file-builder"] = ["<PlandexWholeFile>\none\n2\nthree\n</PlandexWholeFile>"]
+    await bench.described(block("a.py", EDIT, "Type: replace"))
+    await collected(bench.build())
+    assert current_files(await bench.state()).files == {"a.py": "one\n2\nthree\n"}
+
+
 async def test_a_file_that_no_model_writes_is_left_to_another_build(bench: Bench) -> None:
     await bench.desk.load("a.py", OLD)
+    bench.script.says["builder"] = ["I would rather not."]
     bench.script.says["whole-file-builder"] = ["I would rather not."]
     await bench.described(block("a.py", EDIT, "Type: replace"), block("b.txt", "fine\n"))
     last = (await collected(bench.build()))[-1]
@@ -113,6 +158,7 @@ async def test_a_file_that_no_model_writes_is_left_to_another_build(bench: Bench
     state = await bench.state()
     assert current_files(state).files == {"b.txt": "fine\n"}
     assert dict(state.descriptions[0].build_paths_invalidated) == {"a.py": True}
+    assert [len(bench.script.prompts(role)) for role in ("builder", "whole-file-builder")] == [2, 2]
     bench.script.says["whole-file-builder"] = ["<PlandexWholeFile>\none\n2\nthree\n</PlandexWholeFile>"]
     await collected(bench.build())
     state = await bench.state()

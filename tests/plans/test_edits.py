@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.plans.edits import NeedsWholeFile, is_reference, merge
+from tests.plans.repetitive_code import edits
 
 ORIGINAL = """\
 import os
@@ -181,6 +182,44 @@ def test_an_anchor_that_is_missing_needs_the_whole_file() -> None:
 def test_an_anchor_that_fits_twice_needs_the_whole_file() -> None:
     reason = refused("# ... existing code ...\n    return value\n    print(1)\n# ... existing code ...\n", "Type: replace")
     assert "several places" in reason
+
+
+def test_lines_are_not_taken_for_added_because_their_anchors_meet_somewhere() -> None:
+    original = "def a():\n    load()\n    return 1\n\n\ndef b():\n    load()\n    check()\n    return 1\n"
+    block = "# ... existing code ...\n    load()\n    new()\n    return 1\n# ... existing code ...\n"
+    assert "several places" in refused(block, "Type: replace", original)
+
+
+def test_a_line_is_not_taken_for_removed_where_it_was_not() -> None:
+    original = "def a():\n    load()\n    save()\n\n\ndef b():\n    load()\n    check()\n    save()\n    end()\n"
+    block = "# ... existing code ...\n    load()\n    save()\n    end()\n"
+    assert edited(block, "Type: remove", original) == original.replace("    check()\n", "")
+    refused("# ... existing code ...\n    load()\n    save()\n# ... existing code ...\n", "Type: remove", original)
+
+
+def test_a_removal_that_removes_nothing_needs_the_whole_file() -> None:
+    assert "nothing" in refused("# ... existing code ...\ndef first():\n# ... existing code ...\n", "Type: remove")
+
+
+def test_a_function_between_anchors_of_two_others_is_not_swallowed() -> None:
+    original = ORIGINAL.replace("return 3", "return value")
+    new = "\n\ndef new():\n    x = 4\n    return value\n"
+    block = f"# ... existing code ...\n    value = 2\n    return value\n{new}# ... existing code ...\n"
+    assert "one block" in refused(block, "Type: replace", original)
+
+
+def test_an_empty_line_that_the_edit_left_out_is_no_reason_to_write_a_function_twice() -> None:
+    original = "f() {\n\n  load();\n  return 1;\n}\n\ng() {\n  return 1;\n}\n"
+    refused("f() {\n  load();\n  new();\n  return 1;\n}\n// ... existing code ...\n", "Type: add", original, "a.js")
+
+
+def test_edits_of_repetitive_code_are_put_where_they_belong_or_refused() -> None:
+    right = wrong = 0
+    for edit in edits(2_000):
+        merged = merge(edit.original, edit.block, f"Type: {edit.kind}", edit.path)
+        right += merged == edit.wanted
+        wrong += isinstance(merged, str) and merged != edit.wanted
+    assert (wrong, right >= 1_400) == (0, True), (wrong, right)
 
 
 def test_changes_of_several_kinds_are_not_guessed() -> None:
