@@ -153,7 +153,9 @@ async def test_signing_out_ends_the_token_at_once(plans: Plans, door: str) -> No
 
 async def test_a_key_does_not_end_by_signing_out(plans: Plans) -> None:
     alice = await plans.person("alice")
-    key = await plans.busbar.client("grpc", alice.session).call("AgentKeyService.CreateAgentKey", name="k")
+    key = await plans.busbar.client("grpc", alice.session).call(
+        "AgentKeyService.CreateAgentKey", name="k", scopes=["plans:read"]
+    )
     with pytest.raises(Refused) as refused:
         await plans.busbar.client("grpc", key.key).call("AccountService.SignOut")
     assert refused.value.code == "PERMISSION_DENIED"

@@ -250,10 +250,6 @@ async def test_messages_of_several_replies_become_one(work: Work, monkeypatch: p
     await work.load()
     await work.pend(edit("main.ino", SKETCH, FASTER))
     await work.pend(edit("lib/led.h", None, "x\n"), message="Add a header")
-    with pytest.raises(Refused) as refusal:
-        await work.apply()
-    assert refusal.value.code == "UNAVAILABLE"
-    assert await work.firmware() == (1, work.files)
     asked: list[tuple[str, ...]] = []
 
     async def condense(_self: Condenser, _org: str, _settings: Any, _keys: Any, messages: Any) -> str:
@@ -263,6 +259,13 @@ async def test_messages_of_several_replies_become_one(work: Work, monkeypatch: p
     monkeypatch.setattr(Condenser, "__call__", condense)
     assert (await work.apply()).commit_msg == "Blink faster with a header"
     assert asked == [("Blink faster", "Add a header")]
+
+
+async def test_without_a_model_that_condenses_the_messages_stand_one_by_one(work: Work) -> None:
+    await work.load()
+    await work.pend(edit("main.ino", SKETCH, FASTER))
+    await work.pend(edit("lib/led.h", None, "x\n"), message="Add a header")
+    assert (await work.apply()).commit_msg == "Blink faster\nAdd a header\n"
 
 
 @pytest.mark.parametrize("loaded", [[], ["firmware"], ["wiring"]])
