@@ -2,7 +2,7 @@
 
 Between two such comments stands a segment. It begins and ends with lines of the original, its anchors; what lies between them
 in the original gives way to the segment, and each comment stands for the lines between two neighbours. Nothing is guessed:
-where an anchor is missing, or fits in several places, a model has to write the whole file.
+where an anchor is missing, or fits in several places, a model has to put the edit in.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class NeedsWholeFile:
     """The edit cannot be put in by rule.
 
     Attributes:
-        reason: Why, for the log and for the model that writes the whole file.
+        reason: Why, for the log and for the model that puts it in.
     """
 
     reason: str
