@@ -213,7 +213,8 @@ async def test_the_command_line_must_name_its_organisation(plans: Plans) -> None
 
 async def test_sessions_and_keys_act_in_their_own_organisation(plans: Plans) -> None:
     alice, ann = await plans.person("alice"), await plans.owner("ann")
-    key = await plans.busbar.client("grpc", alice.session).call("AgentKeyService.CreateAgentKey", name="k")
+    issuing = plans.busbar.client("grpc", alice.session)
+    key = await issuing.call("AgentKeyService.CreateAgentKey", name="k", scopes=["plans:read"])
     for secret in (alice.session, key.key):
         client = plans.busbar.client("grpc", secret)
         assert (await client.call("OrgService.GetOrgSession")).id == alice.org_id
