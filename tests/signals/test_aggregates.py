@@ -61,7 +61,8 @@ def brute(points: list[tuple[int, float]], method: str, origin: int, width: int)
     for at, value in points:
         buckets.setdefault((at - origin) // width, []).append((at, value))
     answers: dict[str, Any] = {
-        "avg": lambda bucket: fmean(value / 4 for _, value in bucket) * 4,
+        # Scaled, so that the sum of the largest numbers is one.
+        "avg": lambda bucket: fmean(value / 64 for _, value in bucket) * 64,
         "min": lambda bucket: min(value for _, value in bucket),
         "max": lambda bucket: max(value for _, value in bucket),
         "count": len,
