@@ -8,6 +8,7 @@ read on while the user makes up their mind, since no provider holds a stream for
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -21,12 +22,12 @@ Ask = Callable[[str], Awaitable[AsyncGenerator[str]]]
 """Asks the model, given the beginning of the reply that it has written already; empty at first."""
 
 
-class FileGuard:
+class FileGuard(ABC):
     """Knows which files a reply may write without asking, and asks about the others."""
 
+    @abstractmethod
     async def decide(self, path: str) -> Choice | None:
         """Return what to do about a file; None for one that needs no question."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
